@@ -1,0 +1,111 @@
+//! Which object is meant: bucket, raw key, version, and the entity tag as every store spells it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An object in a bucket. The key is raw: it is decoded once, by [`crate::event`], and never
+/// cleaned up, because `a//b` and `a/b` are two objects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key, decoded, at most 1,024 bytes of UTF-8 in a real store.
+    pub key: String,
+    /// The version, where the bucket is versioned; `None` means the current one.
+    pub version_id: Option<String>,
+}
+
+impl ObjectRef {
+    /// The current version of `key` in `bucket`.
+    pub fn new(bucket: impl Into<String>, key: impl Into<String>) -> Self {
+        Self { bucket: bucket.into(), key: key.into(), version_id: None }
+    }
+
+    /// The same object at `version_id`.
+    #[must_use]
+    pub fn at_version(mut self, version_id: Option<String>) -> Self {
+        self.version_id = version_id;
+        self
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
+    }
+}
+
+/// An entity tag, normalised: without quotes, in lower case. OSS sends the digest in upper case and
+/// S3 in lower case, with quotes in headers and without in events; all of them compare equal.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ETag(String);
+
+impl ETag {
+    /// Normalises what a header, an event or a listing carried. `None` for an empty tag.
+    pub fn parse(raw: &str) -> Option<Self> {
+        let bare = raw.trim().trim_matches('"');
+        (!bare.is_empty()).then(|| Self(bare.to_ascii_lowercase()))
+    }
+
+    /// The tag without quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The tag as `If-Match` wants it, in quotes.
+    pub fn quoted(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+
+    /// The MD5 that this tag may be: 32 hexadecimal digits. It is a hint, since KMS and SSE-C tags look
+    /// the same and are not the content's digest.
+    pub fn md5_hint(&self) -> Option<[u8; 16]> {
+        let mut digest = [0; 16];
+        hex::decode_to_slice(&self.0, &mut digest).ok().map(|()| digest)
+    }
+
+    /// Whether the object came by multipart upload, whose tags end in the number of parts.
+    pub fn is_multipart(&self) -> bool {
+        self.0.rsplit_once('-').is_some_and(|(digest, parts)| {
+            digest.len() == 32 && !parts.is_empty() && parts.bytes().all(|b| b.is_ascii_digit())
+        })
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ETag({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etags_compare_equal_however_the_carrier_spells_them() {
+        let header = ETag::parse("\"5d41402abc4b2a76b9719d911017c592\"");
+        let oss = ETag::parse("5D41402ABC4B2A76B9719D911017C592");
+        assert_eq!(header, oss);
+        assert!(header.is_some());
+        assert_eq!(ETag::parse("\"\""), None);
+    }
+
+    #[test]
+    fn only_a_bare_digest_hints_at_the_content() {
+        let single = ETag::parse("5d41402abc4b2a76b9719d911017c592").unwrap();
+        assert_eq!(hex::encode(single.md5_hint().unwrap()), "5d41402abc4b2a76b9719d911017c592");
+        let multipart = ETag::parse("5d41402abc4b2a76b9719d911017c592-12").unwrap();
+        assert_eq!(multipart.md5_hint(), None);
+        assert!(multipart.is_multipart());
+        assert!(!single.is_multipart());
+    }
+}

@@ -10,3 +10,4 @@ pub mod object_ref;
 pub mod outcome;
 pub mod runtime;
 pub mod store;
+pub mod telemetry;

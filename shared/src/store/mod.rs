@@ -18,6 +18,10 @@ mod error;
 
 pub use error::{StoreError, StoreErrorKind};
 
+/// The name of the user metadata that marks what these functions wrote themselves, so that none of them
+/// reacts to its own output.
+pub const PRODUCED_BY: &str = "produced-by";
+
 /// What every call of the port answers.
 pub type StoreResult<T> = Result<T, StoreError>;
 

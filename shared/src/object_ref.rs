@@ -22,6 +22,12 @@ impl ObjectRef {
         Self { bucket: bucket.into(), key: key.into(), version_id: None }
     }
 
+    /// The object that `s3://bucket/key` names; `None` for anything else. The key is taken as it stands.
+    pub fn parse_uri(uri: &str) -> Option<Self> {
+        let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
+        (!bucket.is_empty() && !key.is_empty()).then(|| Self::new(bucket, key))
+    }
+
     /// The same object at `version_id`.
     #[must_use]
     pub fn at_version(mut self, version_id: Option<String>) -> Self {
@@ -97,6 +103,14 @@ mod tests {
         assert_eq!(header, oss);
         assert!(header.is_some());
         assert_eq!(ETag::parse("\"\""), None);
+    }
+
+    #[test]
+    fn a_uri_names_a_bucket_and_a_raw_key() {
+        assert_eq!(ObjectRef::parse_uri("s3://audit/a//b c"), Some(ObjectRef::new("audit", "a//b c")));
+        for wrong in ["s3://audit", "s3://audit/", "s3:///key", "https://audit/key", ""] {
+            assert_eq!(ObjectRef::parse_uri(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

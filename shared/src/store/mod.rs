@@ -60,6 +60,8 @@ pub struct ObjectMeta {
     pub cache_control: Option<String>,
     /// User metadata.
     pub metadata: Metadata,
+    /// How many tags it has, where the store says so (a GET does; `None`: ask for the tags).
+    pub tag_count: Option<u32>,
 }
 
 /// How to read.

@@ -28,6 +28,8 @@ pub enum StoreErrorKind {
     Timeout,
     /// The body ended before its length.
     Truncated,
+    /// The body is longer than its reader accepts ([`super::GetResult::bytes`]).
+    TooLarge,
     /// The store does not do this at all (501).
     Unsupported,
     /// Credentials that no longer hold.
@@ -84,6 +86,7 @@ impl StoreError {
             | StoreErrorKind::PreconditionFailed
             | StoreErrorKind::AccessDenied
             | StoreErrorKind::Locked
+            | StoreErrorKind::TooLarge
             | StoreErrorKind::Unsupported
             | StoreErrorKind::Invalid => RetryClass::Permanent,
         }
@@ -102,6 +105,7 @@ impl StoreError {
             StoreErrorKind::Unavailable => "store-unavailable",
             StoreErrorKind::Timeout => "timeout",
             StoreErrorKind::Truncated => "truncated-body",
+            StoreErrorKind::TooLarge => "too-large",
             StoreErrorKind::Unsupported => "unsupported-by-store",
             StoreErrorKind::ExpiredCredentials => "expired-credentials",
             StoreErrorKind::Invalid => "store-refused",
@@ -126,6 +130,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unavailable => write!(f, "the store failed at {action} on {resource}"),
             StoreErrorKind::Timeout => write!(f, "no answer in time to {action} on {resource}"),
             StoreErrorKind::Truncated => write!(f, "the body of {resource} ended early"),
+            StoreErrorKind::TooLarge => write!(f, "{resource} has more bytes than are accepted"),
             StoreErrorKind::Unsupported => {
                 write!(f, "the store does not support {action} on {resource} as asked")
             }

@@ -14,9 +14,18 @@ use jiff::Timestamp;
 
 use crate::object_ref::{ETag, ObjectRef};
 
+mod body;
+mod call;
 mod error;
+mod limits;
+mod memory;
+mod s3;
+mod shared;
 
+pub use call::{Call, Operation};
 pub use error::{StoreError, StoreErrorKind};
+pub use memory::MemoryStore;
+pub use s3::{Dialect, S3Config, S3Store, Timeouts};
 
 /// The name of the user metadata that marks what these functions wrote themselves, so that none of them
 /// reacts to its own output.
@@ -77,9 +86,19 @@ pub struct GetOptions {
 pub struct GetResult {
     /// What the store knows about it.
     pub meta: ObjectMeta,
+    /// The length of `body` in bytes, as declared: the object's, or that of the range that was asked for.
+    pub length: u64,
     /// Its bytes, as they arrive. A body that ends early is an error of kind
     /// [`StoreErrorKind::Truncated`], never a short success.
     pub body: BoxStream<'static, StoreResult<Bytes>>,
+    call: Call,
+}
+
+impl GetResult {
+    /// The answer to `call`.
+    fn new(call: Call, meta: ObjectMeta, length: u64, body: BoxStream<'static, StoreResult<Bytes>>) -> Self {
+        Self { meta, length, body, call }
+    }
 }
 
 impl std::fmt::Debug for GetResult {

@@ -1,0 +1,74 @@
+//! The SDK's client, set up for S3 and what speaks like it.
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_smithy_http_client::Builder as HttpClientBuilder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use super::config::{S3Config, Timeouts};
+
+/// Attempts of a call, the first one included.
+const MAX_ATTEMPTS: u32 = 4;
+/// The first wait between attempts; it doubles, with jitter.
+const INITIAL_BACKOFF: std::time::Duration = std::time::Duration::from_millis(100);
+/// The longest wait between attempts.
+const MAX_BACKOFF: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Makes the client. Credentials and what else is not in `config` come from the SDK's own variables.
+pub(super) async fn connect(config: &S3Config) -> Client {
+    // Trust roots are parsed when this client is first used, which for a plain endpoint is never,
+    // unless credentials have to be fetched over TLS.
+    let tls = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    // Adaptive: what is throttled slows the calls that follow, too.
+    let retries = RetryConfig::adaptive()
+        .with_max_attempts(MAX_ATTEMPTS)
+        .with_initial_backoff(INITIAL_BACKOFF)
+        .with_max_backoff(MAX_BACKOFF);
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(tls)
+        .retry_config(retries)
+        .timeout_config(calls(&config.timeouts))
+        .stalled_stream_protection(
+            StalledStreamProtectionConfig::enabled().grace_period(config.timeouts.stall).build(),
+        );
+    if let Some(region) = &config.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(endpoint) = &config.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    let mut builder = Builder::from(&loader.load().await)
+        .force_path_style(config.path_style)
+        // Many a compatible store refuses the checksums and trailers that the SDK adds by default.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if config.is_plain_http() {
+        builder = builder.http_client(HttpClientBuilder::new().build_http());
+    }
+    Client::from_conf(builder.build())
+}
+
+fn calls(timeouts: &Timeouts) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(timeouts.connect)
+        .read_timeout(timeouts.read)
+        .operation_attempt_timeout(timeouts.attempt)
+        .operation_timeout(timeouts.operation)
+        .build()
+}
+
+/// What a call overrides in which the store itself moves bytes, so that size decides how long it takes.
+pub(super) fn long_calls(timeouts: &Timeouts) -> Builder {
+    Builder::new().timeout_config(
+        TimeoutConfig::builder()
+            .connect_timeout(timeouts.connect)
+            .read_timeout(timeouts.long_operation)
+            .operation_attempt_timeout(timeouts.long_operation)
+            .operation_timeout(timeouts.long_operation)
+            .build(),
+    )
+}

@@ -1,0 +1,154 @@
+//! How the store is reached.
+
+use std::time::Duration;
+
+use crate::env::{self, Environment};
+
+/// Which dialect of S3 the store speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Amazon S3, and what speaks like it.
+    #[default]
+    S3,
+    /// Alibaba Cloud OSS through its S3-compatible endpoint.
+    Oss,
+}
+
+/// How long an answer may take. Each is per call and holds for what it says, so that a call ends well
+/// inside an invocation's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands.
+    pub connect: Duration,
+    /// Until the head of an answer has come; a body has its own watch, see [`Timeouts::stall`].
+    pub read: Duration,
+    /// One attempt.
+    pub attempt: Duration,
+    /// All attempts of a call together.
+    pub operation: Duration,
+    /// The same for copies and completions, in which the store itself moves the bytes.
+    pub long_operation: Duration,
+    /// How long a body may stand still.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            read: Duration::from_secs(15),
+            attempt: Duration::from_secs(20),
+            operation: Duration::from_secs(45),
+            long_operation: Duration::from_secs(300),
+            stall: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How the store is reached. What is not here (credentials, profile, …) the SDK reads from its own
+/// variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct S3Config {
+    /// The dialect.
+    pub dialect: Dialect,
+    /// Whether the bucket stands in the path instead of the host's name.
+    pub path_style: bool,
+    /// The endpoint, where it is not Amazon's own.
+    pub endpoint: Option<String>,
+    /// The region, where it is known; otherwise the SDK looks for it.
+    pub region: Option<String>,
+    /// How long an answer may take.
+    pub timeouts: Timeouts,
+}
+
+impl S3Config {
+    /// Reads `STORE_DIALECT`, `STORE_PATH_STYLE`, `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`) and
+    /// `AWS_REGION` (or `AWS_DEFAULT_REGION`).
+    pub fn read(env: &mut Environment) -> Self {
+        let dialect = Self::read_dialect(env);
+        let path_style = env.or("STORE_PATH_STYLE", false, "true or false", env::boolean);
+        let expected = "a URL that begins with http:// or https:// and ends after host and port";
+        let endpoint = match env.get("AWS_ENDPOINT_URL_S3") {
+            Some(_) => env.optional("AWS_ENDPOINT_URL_S3", expected, endpoint_url),
+            None => env.optional("AWS_ENDPOINT_URL", expected, endpoint_url),
+        };
+        let region = env.get("AWS_REGION").or_else(|| env.get("AWS_DEFAULT_REGION")).map(str::to_owned);
+        // Stores that are not Amazon's mostly do not care, but a signature needs one.
+        let region = region.or_else(|| endpoint.as_ref().map(|_| "us-east-1".to_owned()));
+        Self { dialect, path_style, endpoint, region, timeouts: Timeouts::default() }
+    }
+
+    fn read_dialect(env: &mut Environment) -> Dialect {
+        match env.get("STORE_DIALECT") {
+            None | Some("s3") => Dialect::S3,
+            Some("oss") => {
+                env.mistake("STORE_DIALECT", false, "s3; this version does not speak oss yet");
+                Dialect::Oss
+            }
+            Some(_) => {
+                env.mistake("STORE_DIALECT", false, "s3 or oss");
+                Dialect::S3
+            }
+        }
+    }
+
+    /// Whether requests go over plain HTTP, for which no certificate is ever looked at.
+    pub(super) fn is_plain_http(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
+    }
+}
+
+/// An endpoint: scheme and authority, and nothing that would get lost behind them.
+fn endpoint_url(value: &str) -> Option<String> {
+    let authority = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"))?;
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    let fits = !authority.is_empty()
+        && authority.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
+    fits.then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<S3Config, String> {
+        let mut env = variables.iter().copied().collect::<Environment>();
+        let config = S3Config::read(&mut env);
+        env.finish(config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_set_means_amazons_own() {
+        assert_eq!(read(&[]).unwrap(), S3Config::default());
+    }
+
+    #[test]
+    fn a_store_of_ones_own_is_named_by_its_endpoint() {
+        let config = read(&[
+            ("AWS_ENDPOINT_URL", "https://elsewhere"),
+            ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000"),
+            ("STORE_PATH_STYLE", "true"),
+        ])
+        .unwrap();
+        assert_eq!(config.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!(config.region.as_deref(), Some("us-east-1"));
+        assert!(config.path_style && config.is_plain_http());
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let error = read(&[
+            ("STORE_DIALECT", "gcs"),
+            ("STORE_PATH_STYLE", "yes"),
+            ("AWS_ENDPOINT_URL_S3", "localhost:9000"),
+        ])
+        .unwrap_err();
+        for part in
+            ["STORE_DIALECT=\"gcs\"", "STORE_PATH_STYLE=\"yes\"", "AWS_ENDPOINT_URL_S3=\"localhost:9000\""]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = read(&[("STORE_DIALECT", "oss")]).unwrap_err();
+        assert!(error.contains("does not speak oss yet"), "{error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! From the SDK's errors to the port's.
+
+use std::error::Error;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use super::super::{Call, Operation, StoreError, StoreErrorKind};
+
+/// The error of `call` that the SDK gave up with.
+pub(super) fn failure<E>(call: &Call, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let (kind, detail) = match &error {
+        SdkError::TimeoutError(_) => (StoreErrorKind::Timeout, String::new()),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (StoreErrorKind::Timeout, chain(&error))
+        }
+        // Nobody could be reached, or there are no credentials to begin with; the chain says which.
+        SdkError::DispatchFailure(failure) if failure.is_io() => (StoreErrorKind::Unavailable, chain(&error)),
+        SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
+            (StoreErrorKind::Invalid, chain(&error))
+        }
+        SdkError::ResponseError(context) => match of_status(call, context.raw().status().as_u16()) {
+            // A head that says success and a body that cannot be understood: it broke off.
+            None => (StoreErrorKind::Unavailable, chain(&error)),
+            Some(kind) => (kind, chain(&error)),
+        },
+        SdkError::ServiceError(context) => {
+            let status = context.raw().status().as_u16();
+            let (code, message) = (context.err().code(), context.err().message());
+            (classify(call, status, code, message), describe(call, status, code, message))
+        }
+        _ => (StoreErrorKind::Unavailable, chain(&error)),
+    };
+    call.error(kind, detail).caused_by(error)
+}
+
+/// The error of one object of a batch delete, of which only code and message are told.
+pub(super) fn item_failure(call: &Call, code: Option<&str>, message: Option<&str>) -> StoreError {
+    let kind = match (code, message) {
+        (Some(code), message) => of_code(code, message),
+        (None, _) => None,
+    };
+    // An unknown code is most likely passing: 200 was said, so the request itself was in order.
+    call.error(kind.unwrap_or(StoreErrorKind::Unavailable), join(code, message))
+}
+
+/// What went wrong, by the answer's code, or else its status.
+fn classify(call: &Call, status: u16, code: Option<&str>, message: Option<&str>) -> StoreErrorKind {
+    code.and_then(|code| of_code(code, message))
+        .or_else(|| of_status(call, status))
+        // A 200 with an error in its body.
+        .unwrap_or(StoreErrorKind::Unavailable)
+}
+
+fn of_code(code: &str, message: Option<&str>) -> Option<StoreErrorKind> {
+    Some(match code {
+        "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" | "NotFound" => StoreErrorKind::NotFound,
+        "NoSuchBucket" => StoreErrorKind::NoSuchBucket,
+        "PreconditionFailed" => StoreErrorKind::PreconditionFailed,
+        "ConditionalRequestConflict" | "OperationAborted" => StoreErrorKind::Conflict,
+        "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
+            let message = message.unwrap_or_default().to_ascii_lowercase();
+            let locked = ["object lock", "legal hold", "retention", "worm"];
+            if locked.iter().any(|word| message.contains(word)) {
+                StoreErrorKind::Locked
+            } else {
+                StoreErrorKind::AccessDenied
+            }
+        }
+        "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests"
+        | "TooManyRequestsException"
+        | "BandwidthLimitExceeded"
+        | "RequestThrottled" => StoreErrorKind::Throttled,
+        "InternalError" | "InternalServerError" | "ServiceUnavailable" | "IncompleteBody" | "BadDigest" => {
+            StoreErrorKind::Unavailable
+        }
+        "RequestTimeout" | "RequestTimeoutException" => StoreErrorKind::Timeout,
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => {
+            StoreErrorKind::ExpiredCredentials
+        }
+        "NotImplemented" => StoreErrorKind::Unsupported,
+        // These come as 403 and are no missing permission.
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "RequestTimeTooSkewed"
+        | "InvalidObjectState"
+        | "InvalidToken" => StoreErrorKind::Invalid,
+        _ => return None,
+    })
+}
+
+/// `None` for a success.
+fn of_status(call: &Call, status: u16) -> Option<StoreErrorKind> {
+    Some(match status {
+        200..=299 => return None,
+        // The named version is a delete marker.
+        405 if matches!(call.operation, Operation::Head | Operation::Get | Operation::GetTags) => {
+            StoreErrorKind::NotFound
+        }
+        403 => StoreErrorKind::AccessDenied,
+        404 => StoreErrorKind::NotFound,
+        408 => StoreErrorKind::Timeout,
+        409 => StoreErrorKind::Conflict,
+        412 => StoreErrorKind::PreconditionFailed,
+        429 => StoreErrorKind::Throttled,
+        405 | 501 => StoreErrorKind::Unsupported,
+        307 | 500..=599 => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Invalid,
+    })
+}
+
+/// Code and message, and what a person would not guess from them.
+fn describe(call: &Call, status: u16, code: Option<&str>, message: Option<&str>) -> String {
+    let told =
+        if code.is_none() && message.is_none() { format!("HTTP {status}") } else { join(code, message) };
+    let hint = match (status, call.operation) {
+        (403, Operation::Head | Operation::Get) => {
+            "; a missing object reads so too where the role lacks s3:ListBucket on the bucket"
+        }
+        (403, Operation::Put | Operation::CreateUpload) => "; with tags also s3:PutObjectTagging",
+        (403, Operation::Copy) => {
+            "; also s3:GetObject and s3:GetObjectTagging on the source, and s3:PutObjectTagging"
+        }
+        (403, Operation::Delete | Operation::DeleteBatch) => "; with a condition also s3:GetObject",
+        (301, _) => "; the bucket is in another region than AWS_REGION says",
+        _ => "",
+    };
+    told + hint
+}
+
+fn join(code: Option<&str>, message: Option<&str>) -> String {
+    match (code, message) {
+        (Some(code), Some(message)) => format!("{code}: {}", message.trim_end_matches('.')),
+        (Some(text), None) | (None, Some(text)) => text.to_owned(),
+        (None, None) => String::new(),
+    }
+}
+
+/// What the SDK's error says with its causes, since its own sentence is only "dispatch failure".
+fn chain(error: &dyn Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Wrappers repeat what they wrap.
+        if parts.last().is_none_or(|last| !last.contains(&text)) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    parts.join(": ")
+}
+
+/// What a body broke off with.
+pub(super) fn body_failure(call: &Call, error: impl Error + Send + Sync + 'static) -> StoreError {
+    let detail = chain(&error);
+    let text = format!("{error}: {detail}").to_ascii_lowercase();
+    let stalled = ["stalled", "throughput", "timed out", "timeout"].iter().any(|word| text.contains(word));
+    let kind = if stalled { StoreErrorKind::Timeout } else { StoreErrorKind::Truncated };
+    call.error(kind, detail).caused_by(error)
+}

@@ -198,7 +198,10 @@ impl ObjectStore for MemoryStore {
             if options.if_match.as_ref().is_some_and(|e_tag| *e_tag != content.e_tag) {
                 return Err(call.error(StoreErrorKind::PreconditionFailed, ""));
             }
-            (content.meta(version), slice(&call, &content.body, &options)?)
+            // S3 counts the tags at a GET, and says nothing where there are none.
+            let tag_count = u32::try_from(content.tags.len()).ok().filter(|count| *count > 0);
+            let meta = ObjectMeta { tag_count, ..content.meta(version) };
+            (meta, slice(&call, &content.body, &options)?)
         };
         let length = rest.len() as u64;
         let chunks = std::iter::from_fn(move || {

@@ -77,6 +77,7 @@ impl Content {
             content_type: self.content_type.clone(),
             cache_control: self.cache_control.clone(),
             metadata: self.metadata.clone(),
+            tag_count: None,
         }
     }
 }

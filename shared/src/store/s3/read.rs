@@ -22,6 +22,7 @@ pub(super) fn meta_of_head(call: &Call, head: HeadObjectOutput) -> StoreResult<O
         content_type: head.content_type,
         cache_control: head.cache_control,
         metadata: wire::metadata(head.metadata),
+        tag_count: wire::count(head.tag_count),
     })
 }
 
@@ -56,6 +57,7 @@ pub(super) async fn get(client: &Client, object: &ObjectRef, options: GetOptions
         content_type: answer.content_type,
         cache_control: answer.cache_control,
         metadata: wire::metadata(answer.metadata),
+        tag_count: wire::count(answer.tag_count),
     };
     let body = watched(call.clone(), answer.body, length);
     Ok(GetResult::new(call, meta, length, body))

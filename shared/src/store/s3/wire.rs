@@ -104,6 +104,11 @@ pub(super) fn size(call: &Call, size: Option<i64>) -> StoreResult<u64> {
     present(call, size.and_then(|size| u64::try_from(size).ok()), "Content-Length")
 }
 
+/// An answer's count of something.
+pub(super) fn count(count: Option<i32>) -> Option<u32> {
+    count.and_then(|count| u32::try_from(count).ok())
+}
+
 /// What an answer must have. One that lacks it did not come whole, and is no success.
 pub(super) fn present<T>(call: &Call, value: Option<T>, name: &str) -> StoreResult<T> {
     value.ok_or_else(|| call.error(StoreErrorKind::Unavailable, format!("the answer lacks {name}")))

@@ -17,14 +17,18 @@ use crate::object_ref::{ETag, ObjectRef};
 mod body;
 mod call;
 mod error;
+mod fault;
 mod limits;
 mod memory;
+mod record;
 mod s3;
 mod shared;
 
 pub use call::{Call, Operation};
 pub use error::{StoreError, StoreErrorKind};
+pub use fault::{Fault, FaultStore};
 pub use memory::MemoryStore;
+pub use record::RecordingStore;
 pub use s3::{Dialect, S3Config, S3Store, Timeouts};
 
 /// The name of the user metadata that marks what these functions wrote themselves, so that none of them

@@ -4,10 +4,12 @@
 //! A module stands here once two functions need it.
 
 pub mod clock;
+pub mod dispatch;
 pub mod env;
 pub mod event;
 pub mod object_ref;
 pub mod outcome;
 pub mod runtime;
+pub mod short_code;
 pub mod store;
 pub mod telemetry;

@@ -1,1 +1,3 @@
 //! The local cloud.
+
+pub mod contract;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
@@ -36,6 +37,7 @@ use failure::failure;
 #[derive(Debug, Clone)]
 pub struct S3Store {
     config: S3Config,
+    credentials: Option<Credentials>,
     client: Arc<OnceCell<Client>>,
 }
 
@@ -56,17 +58,16 @@ fn written(call: &Call, e_tag: Option<&str>, version_id: Option<&str>) -> StoreR
 impl S3Store {
     /// A store that is reached as `config` says. Nothing is connected yet.
     pub fn new(config: S3Config) -> Self {
-        Self { config, client: Arc::default() }
+        Self { config, credentials: None, client: Arc::default() }
     }
 
-    /// A store over a client that is made already, for whoever needs another one than
-    /// [`S3Store::new`] makes.
-    pub fn of_client(client: Client) -> Self {
-        Self { config: S3Config::default(), client: Arc::new(OnceCell::new_with(Some(client))) }
+    /// The same with credentials of its own, instead of those that the SDK finds.
+    pub fn with_credentials(config: S3Config, credentials: Credentials) -> Self {
+        Self { credentials: Some(credentials), ..Self::new(config) }
     }
 
     async fn client(&self) -> &Client {
-        self.client.get_or_init(|| client::connect(&self.config)).await
+        self.client.get_or_init(|| client::connect(&self.config, self.credentials.clone())).await
     }
 
     async fn head_output(&self, call: &Call, object: &ObjectRef) -> StoreResult<HeadObjectOutput> {

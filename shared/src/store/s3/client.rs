@@ -4,6 +4,7 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_smithy_http_client::Builder as HttpClientBuilder;
@@ -18,8 +19,9 @@ const INITIAL_BACKOFF: std::time::Duration = std::time::Duration::from_millis(10
 /// The longest wait between attempts.
 const MAX_BACKOFF: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Makes the client. Credentials and what else is not in `config` come from the SDK's own variables.
-pub(super) async fn connect(config: &S3Config) -> Client {
+/// Makes the client. What is not in `config`, and `credentials` unless they are given, comes from the
+/// SDK's own variables.
+pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>) -> Client {
     // Trust roots are parsed when this client is first used, which for a plain endpoint is never,
     // unless credentials have to be fetched over TLS.
     let tls = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -37,6 +39,9 @@ pub(super) async fn connect(config: &S3Config) -> Client {
         );
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(credentials) = credentials {
+        loader = loader.credentials_provider(credentials);
     }
     if let Some(endpoint) = &config.endpoint {
         loader = loader.endpoint_url(endpoint);

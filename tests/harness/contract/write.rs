@@ -107,7 +107,7 @@ pub async fn of_many_create_only_writes_one_wins<S: ObjectStore>(ground: &Ground
         match result {
             Ok(_) => winners.push(n),
             lost => {
-                refused(lost, &[StoreErrorKind::PreconditionFailed, StoreErrorKind::Conflict], "a loser")?
+                refused(lost, &[StoreErrorKind::PreconditionFailed, StoreErrorKind::Conflict], "a loser")?;
             }
         }
     }

@@ -1,3 +1,4 @@
 //! Acceptance tests.
 
 mod store_contract;
+mod store_failures;

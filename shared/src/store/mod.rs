@@ -259,23 +259,37 @@ pub struct Capabilities {
 
 /// An object store.
 ///
-/// Calls are retried inside the adapter where that is safe; what is returned as an error has been
-/// retried already, and [`StoreError::retry_class`] says whether a later invocation may fare better.
+/// Calls are retried inside the adapter; what is returned as an error has been retried already, and
+/// [`StoreError::retry_class`] says whether a later invocation may fare better.
+///
+/// A retry meets what an earlier attempt did whose answer was lost. So a failed condition may be one's
+/// own doing: [`StoreErrorKind::PreconditionFailed`] of a create-only or replacing write may mean that
+/// *this* call wrote the object, and [`StoreErrorKind::NotFound`] of a conditional delete or of a
+/// completion that it deleted or completed it. Whoever sets a condition looks at what stands there
+/// before it calls the failure somebody else's.
+///
+/// The whole limits of S3 (length of keys, metadata in ASCII and 2 KB, ten tags, 1,000 objects of a
+/// batch) are checked before a request is made and answer [`StoreErrorKind::Invalid`] in every adapter.
 pub trait ObjectStore: Send + Sync + 'static {
     /// What this store can do.
     fn capabilities(&self) -> Capabilities;
 
     /// What is known about an object.
+    ///
+    /// The answer to a HEAD has no body, so that a missing bucket reads [`StoreErrorKind::NotFound`]
+    /// here, and a missing object [`StoreErrorKind::AccessDenied`] to a role without `s3:ListBucket`.
     fn head(&self, object: &ObjectRef) -> impl Future<Output = StoreResult<ObjectMeta>> + Send;
 
-    /// Opens an object for reading.
+    /// Opens an object for reading. A range that starts at the object's end or beyond, as every range
+    /// of an empty object does, is [`StoreErrorKind::Invalid`].
     fn get(
         &self,
         object: &ObjectRef,
         options: GetOptions,
     ) -> impl Future<Output = StoreResult<GetResult>> + Send;
 
-    /// Writes a whole object. `object.version_id` must be `None`.
+    /// Writes a whole object. `object.version_id` must be `None`. `If-Match` where nothing stands is
+    /// [`StoreErrorKind::NotFound`] or [`StoreErrorKind::PreconditionFailed`], as stores differ.
     fn put(
         &self,
         object: &ObjectRef,
@@ -284,7 +298,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     ) -> impl Future<Output = StoreResult<PutResult>> + Send;
 
     /// Copies within the store, without the bytes passing through here. A 200 answer with an error
-    /// in its body is an error.
+    /// in its body is an error. One request copies at most 5 GiB in a real store. Where metadata is
+    /// replaced, a source that is replaced meanwhile is [`StoreErrorKind::Conflict`].
     fn copy(
         &self,
         source: &ObjectRef,

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::object_ref::{ETag, ObjectRef};
 
+mod attempts;
 mod batch;
 mod client;
 mod config;
@@ -28,6 +29,7 @@ mod failure;
 mod read;
 mod wire;
 
+use attempts::Attempts;
 pub use config::{Dialect, S3Config, Timeouts};
 use failure::failure;
 
@@ -130,7 +132,9 @@ impl ObjectStore for S3Store {
             .set_metadata(wire::headers(options.metadata))
             .set_tagging(wire::tagging_header(&options.tags))
             .body(ByteStream::from(body));
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let attempts = Attempts::default();
+        let sent = request.customize().interceptor(attempts.clone()).send().await;
+        let answer = sent.map_err(|error| attempts.explain(failure(&call, error)))?;
         written(&call, answer.e_tag(), answer.version_id())
     }
 
@@ -182,9 +186,10 @@ impl ObjectStore for S3Store {
             request = request.tagging_directive(TaggingDirective::Replace).set_tagging(tagging);
         }
         let long = client::long_calls(&self.config.timeouts);
-        let sent = request.customize().config_override(long).send().await;
+        let attempts = Attempts::default();
+        let sent = request.customize().config_override(long).interceptor(attempts.clone()).send().await;
         let answer = sent.map_err(|error| {
-            let mut error = failure(&call, error);
+            let mut error = attempts.explain(failure(&call, error));
             // The caller set no condition, so that a failed one is our own: the source was replaced
             // between our two requests.
             if pinned.is_some() && error.kind == StoreErrorKind::PreconditionFailed {
@@ -208,7 +213,9 @@ impl ObjectStore for S3Store {
             .key(&object.key)
             .set_version_id(object.version_id.clone())
             .set_if_match(if_match.map(ETag::quoted));
-        match request.send().await.map_err(|error| failure(&call, error)) {
+        let attempts = Attempts::default();
+        let sent = request.customize().interceptor(attempts.clone()).send().await;
+        match sent.map_err(|error| attempts.explain(failure(&call, error))) {
             Ok(_) => Ok(()),
             // Not every store counts a missing object as deleted.
             Err(error) if error.kind == StoreErrorKind::NotFound && if_match.is_none() => Ok(()),
@@ -470,8 +477,9 @@ impl ObjectStore for S3Store {
             .set_if_match(if_match)
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build());
         let long = client::long_calls(&self.config.timeouts);
-        let sent = request.customize().config_override(long).send().await;
-        let answer = sent.map_err(|error| failure(&call, error))?;
+        let attempts = Attempts::default();
+        let sent = request.customize().config_override(long).interceptor(attempts.clone()).send().await;
+        let answer = sent.map_err(|error| attempts.explain(failure(&call, error)))?;
         written(&call, answer.e_tag(), answer.version_id())
     }
 

@@ -6,6 +6,7 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryPartition;
 use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -16,8 +17,9 @@ use super::config::{S3Config, Timeouts};
 const MAX_ATTEMPTS: u32 = 4;
 /// The first wait between attempts; it doubles, with jitter.
 const INITIAL_BACKOFF: std::time::Duration = std::time::Duration::from_millis(100);
-/// The longest wait between attempts.
-const MAX_BACKOFF: std::time::Duration = std::time::Duration::from_secs(5);
+/// The longest wait between attempts. The adaptive mode would have a throttled retry wait for ten tokens
+/// that come at half a token a second, which is longer than most functions run.
+const MAX_BACKOFF: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Makes the client. What is not in `config`, and `credentials` unless they are given, comes from the
 /// SDK's own variables.
@@ -50,7 +52,9 @@ pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>)
         .force_path_style(config.path_style)
         // Many a compatible store refuses the checksums and trailers that the SDK adds by default.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        // By default all clients of a process share what they have learnt about throttling.
+        .retry_partition(RetryPartition::custom("store").build());
     if config.is_plain_http() {
         builder = builder.http_client(HttpClientBuilder::new().build_http());
     }

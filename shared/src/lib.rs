@@ -7,6 +7,7 @@ pub mod clock;
 pub mod dispatch;
 pub mod env;
 pub mod event;
+pub mod media_type;
 pub mod object_ref;
 pub mod outcome;
 pub mod runtime;

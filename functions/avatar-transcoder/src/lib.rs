@@ -1,1 +1,13 @@
-//! stub
+//! The avatar function: from an upload's bytes to an immutable WebP at an address that the client knows.
+//!
+//! An event names an upload; [`admission`] decides by the event alone whether it is looked at and in which
+//! [`address`] folder its avatar stands; [`slot`] decides what to do with what stands there already;
+//! [`pipeline`] makes the renditions; [`handler`] carries all of it between the buckets.
+
+pub mod address;
+pub mod admission;
+mod codec;
+pub mod config;
+pub mod handler;
+pub mod pipeline;
+pub mod slot;

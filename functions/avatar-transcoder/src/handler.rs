@@ -1,0 +1,516 @@
+//! Reads the upload, asks the core, writes the renditions: the only file of this function that awaits.
+//!
+//! The order of the calls is what makes a crash harmless. Extra renditions are written first and the main
+//! one last, as the commit; every write is create-only, or replaces exactly the object that was seen; so
+//! a second run finds what the first one left and goes on there.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use serde_json::{Map, Value, json};
+use shared::clock::Clock;
+use shared::dispatch;
+use shared::event::ObjectEvent;
+use shared::object_ref::{ETag, ObjectRef};
+use shared::outcome::{Outcome, Reason, RetryClass, Source, Status};
+use shared::runtime::{Invocation, InvocationError};
+use shared::short_code::ShortCode;
+use shared::store::{
+    GetOptions, ObjectMeta, ObjectStore, PRODUCED_BY, Precondition, PutOptions, StoreError, StoreErrorKind,
+};
+use tokio::sync::OnceCell;
+
+use crate::address::Folder;
+use crate::admission::{self, Refusal};
+use crate::config::{Config, SourceAfter};
+use crate::pipeline::{self, Picture, Recipe, Rendition, Watermark};
+use crate::slot::{RECIPE, SOURCE_MD5, Slot};
+
+/// This function's name in logs, metrics and the metadata of what it writes.
+pub const FUNCTION: &str = "avatar-transcoder";
+
+/// The last code of the chain: `code(0)` to `code(7)`.
+const LAST_CODE: u8 = 7;
+
+/// How often a write is tried again after somebody else wrote at the same time.
+const WRITE_ATTEMPTS: usize = 4;
+
+/// What is kept of an invocation's time for answering.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// What the handler works with, built once in the life of a process.
+pub struct Deps<S, C> {
+    store: S,
+    clock: C,
+    config: Config,
+    /// The recipe and its text, which need the watermark; read when the first upload arrives.
+    recipe: OnceCell<(Arc<Recipe>, String)>,
+}
+
+impl<S, C> Deps<S, C> {
+    /// Puts the parts together; nothing is read yet.
+    pub fn new(store: S, clock: C, config: Config) -> Self {
+        Self { store, clock, config, recipe: OnceCell::new() }
+    }
+}
+
+impl<S, C> fmt::Debug for Deps<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
+}
+
+/// Answers one event.
+///
+/// # Errors
+/// The event is not understood, or at least one record should be delivered again.
+pub async fn handle<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    event: &Value,
+    invocation: &Invocation,
+) -> Result<Value, InvocationError> {
+    dispatch::each_object(FUNCTION, &deps.clock, event, async |event| one(deps, event, invocation).await)
+        .await
+}
+
+/// Why a record ends before its avatar stands.
+enum Stop {
+    Skip(Reason),
+    Reject(Reason),
+    Fail(Reason, RetryClass),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Fail(error.reason(), error.retry_class())
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Skip(reason) => Self::Skip(reason),
+            Refusal::Reject(reason) => Self::Reject(reason),
+            Refusal::Misconfigured(reason) => Self::Fail(reason, RetryClass::Permanent),
+        }
+    }
+}
+
+/// Where an avatar stands or is going to stand.
+struct Place {
+    /// Which code of the chain.
+    n: u8,
+    code: ShortCode,
+    slot: Slot,
+    /// What the store knows about what stands there.
+    standing: Option<ObjectMeta>,
+}
+
+/// An upload that was read.
+struct Upload {
+    bytes: Bytes,
+    digest: [u8; 16],
+    e_tag: ETag,
+}
+
+/// An avatar that stands.
+struct Avatar {
+    status: Status,
+    n: u8,
+    /// The tag of the upload that it was made of, where it is known.
+    source: Option<ETag>,
+    detail: Value,
+}
+
+async fn one<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    event: &ObjectEvent,
+    invocation: &Invocation,
+) -> Outcome {
+    let outcome = match avatar(deps, event, invocation).await {
+        Ok(avatar) => settle(deps, event, avatar).await,
+        Err(Stop::Skip(reason)) => Outcome::skipped(reason),
+        Err(Stop::Fail(reason, retry)) => Outcome::failed(reason, retry),
+        Err(Stop::Reject(reason)) => {
+            let tags = [("avatar-status", Status::Rejected.as_str()), ("avatar-reason", reason.code)];
+            match tag(deps, event, event.e_tag.as_ref(), &tags).await {
+                Ok(()) => Outcome::rejected(reason),
+                Err(error) => Outcome::failed(error.reason(), error.retry_class()),
+            }
+        }
+    };
+    outcome.from_source(Source::new(&event.object, event.e_tag.clone()))
+}
+
+/// What follows once an avatar stands: tells the client what it cannot compute, and ends the upload if so
+/// configured.
+async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent, avatar: Avatar) -> Outcome {
+    let e_tag = avatar.source.as_ref();
+    let told = if avatar.n == 0 {
+        Ok(())
+    } else {
+        let code = avatar.detail["code"].as_str().unwrap_or_default();
+        tag(deps, event, e_tag, &[("avatar-code", code)]).await
+    };
+    let ended = match (told, deps.config.source_after) {
+        (Ok(()), SourceAfter::Delete) => delete_source(deps, event, e_tag).await,
+        (told, _) => told,
+    };
+    let outcome = match ended {
+        Ok(()) => Outcome::of(avatar.status),
+        Err(error) => Outcome::failed(error.reason(), error.retry_class()),
+    };
+    outcome.with("avatar", avatar.detail)
+}
+
+async fn avatar<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    event: &ObjectEvent,
+    invocation: &Invocation,
+) -> Result<Avatar, Stop> {
+    let config = &deps.config;
+    let folder = admission::admit(event, config)?;
+    let (recipe, recipe_text) = deps.recipe().await?;
+
+    // The tag of a single-part upload is its MD5, so an avatar that stands already needs no download.
+    let hint = event.e_tag.as_ref().and_then(ETag::md5_hint);
+    let mut hinted = None;
+    if let Some(digest) = hint {
+        let place = find_place(deps, &folder, digest, recipe_text, 0).await?;
+        if place.slot == Slot::Unchanged {
+            return Ok(unchanged(config, &folder, place, event.e_tag.clone()));
+        }
+        hinted = Some((digest, place));
+    }
+
+    let upload = read(deps, event).await?;
+    let mut place = match hinted {
+        Some((digest, place)) if digest == upload.digest => place,
+        // The tag was no digest (KMS, SSE-C, parts): what it led to says nothing about this upload.
+        _ => find_place(deps, &folder, upload.digest, recipe_text, 0).await?,
+    };
+    if place.slot == Slot::Unchanged {
+        return Ok(unchanged(config, &folder, place, Some(upload.e_tag)));
+    }
+
+    let picture = deps.transcode(upload.bytes, recipe, invocation).await?;
+    let thumbhash = BASE64.encode(&picture.thumbhash);
+    loop {
+        let written =
+            write_all(deps, &folder, &place, upload.digest, recipe_text, &picture, &thumbhash).await?;
+        let status = match written {
+            Written::Ours => Status::Stored,
+            Written::Already => Status::Unchanged,
+            Written::Taken => {
+                place = find_place(deps, &folder, upload.digest, recipe_text, place.n + 1).await?;
+                if place.slot == Slot::Unchanged {
+                    return Ok(unchanged(config, &folder, place, Some(upload.e_tag)));
+                }
+                continue;
+            }
+        };
+        let mut detail = describe(config, &folder, place.n, place.code);
+        detail.insert("width".into(), picture.main.width.into());
+        detail.insert("height".into(), picture.main.height.into());
+        detail.insert("size_bytes".into(), picture.main.webp.len().into());
+        detail.insert("frames".into(), picture.main.frames.into());
+        detail.insert("thumbhash".into(), thumbhash.into());
+        if !picture.notes.is_empty() {
+            detail.insert("notes".into(), json!(picture.notes));
+        }
+        return Ok(Avatar { status, n: place.n, source: Some(upload.e_tag), detail: detail.into() });
+    }
+}
+
+/// The first place of the chain, from `code(n)` on, that is not taken by other content.
+async fn find_place<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    folder: &Folder,
+    digest: [u8; 16],
+    recipe: &str,
+    first: u8,
+) -> Result<Place, Stop> {
+    for n in first..=LAST_CODE {
+        let code = ShortCode::of_digest(&digest, n);
+        let standing = stat(deps, &folder.main_key(code)).await?;
+        let slot = Slot::judge(standing.as_ref(), digest, recipe);
+        if slot != Slot::Taken {
+            return Ok(Place { n, code, slot, standing });
+        }
+    }
+    Err(Stop::Fail(
+        Reason::new(
+            "codes-exhausted",
+            "All eight short codes of this content are taken by other pictures; somebody is forcing collisions.",
+        ),
+        RetryClass::Permanent,
+    ))
+}
+
+/// What the avatar bucket knows about `key`; `None` if nothing stands there.
+async fn stat<S: ObjectStore, C>(deps: &Deps<S, C>, key: &str) -> Result<Option<ObjectMeta>, StoreError> {
+    match deps.store.head(&ObjectRef::new(&deps.config.avatar_bucket, key)).await {
+        Ok(meta) => Ok(Some(meta)),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads exactly the upload that the event tells of.
+async fn read<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) -> Result<Upload, Stop> {
+    let limit = deps.config.limits.bytes;
+    // A version never changes, so naming it is condition enough.
+    let if_match = event.e_tag.clone().filter(|_| event.object.version_id.is_none());
+    let result = deps.store.get(&event.object, GetOptions { range: None, if_match }).await;
+    let found = result.map_err(|error| match error.kind {
+        StoreErrorKind::NotFound => {
+            Stop::Skip(Reason::new("gone", "The upload was removed before it was read."))
+        }
+        StoreErrorKind::PreconditionFailed => Stop::Skip(Reason::new(
+            "superseded",
+            "The upload was replaced before it was read; the newer one has its own event.",
+        )),
+        _ => Stop::from(error),
+    })?;
+    if found.meta.metadata.contains_key(PRODUCED_BY) {
+        return Err(Stop::Skip(Reason::new("own-output", "The object was written by these functions.")));
+    }
+    admission::check_parts(&found.meta.e_tag, &deps.config).map_err(Stop::Reject)?;
+    admission::check_size(found.meta.size, limit).map_err(Stop::Reject)?;
+    let e_tag = found.meta.e_tag.clone();
+    let bytes = found.bytes(limit).await?;
+    let digest = Md5::digest(&bytes).into();
+    Ok(Upload { bytes, digest, e_tag })
+}
+
+/// What became of the renditions at a place.
+enum Written {
+    /// They stand, written by this call.
+    Ours,
+    /// Somebody wrote the same ones meanwhile: a duplicate of this event, or this call's own first try.
+    Already,
+    /// Other content took the place meanwhile.
+    Taken,
+}
+
+async fn write_all<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    folder: &Folder,
+    place: &Place,
+    digest: [u8; 16],
+    recipe: &str,
+    picture: &Picture,
+    thumbhash: &str,
+) -> Result<Written, Stop> {
+    for rendition in &picture.extras {
+        let key = folder.extra_key(place.code, rendition.edge);
+        // Beside a vacant main address an extra one is vacant too, but for a crash; beside a stale one
+        // it usually stands.
+        let seen = match place.slot {
+            Slot::Vacant => Slot::Vacant,
+            _ => Slot::judge(stat(deps, &key).await?.as_ref(), digest, recipe),
+        };
+        if let Written::Taken = write(deps, &key, seen, digest, recipe, rendition, thumbhash).await? {
+            return Ok(Written::Taken);
+        }
+    }
+    let key = folder.main_key(place.code);
+    write(deps, &key, place.slot.clone(), digest, recipe, &picture.main, thumbhash).await
+}
+
+/// Writes one rendition where `slot` was seen, without ever replacing other content.
+async fn write<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    key: &str,
+    mut slot: Slot,
+    digest: [u8; 16],
+    recipe: &str,
+    rendition: &Rendition,
+    thumbhash: &str,
+) -> Result<Written, Stop> {
+    let object = ObjectRef::new(&deps.config.avatar_bucket, key);
+    let mut last = None;
+    for _ in 0..WRITE_ATTEMPTS {
+        let precondition = match slot {
+            Slot::Vacant => Precondition::IfAbsent,
+            // A store that cannot replace on condition (OSS) has just shown our own older rendition there.
+            Slot::Stale(_) if !deps.store.capabilities().conditional_replace => Precondition::None,
+            Slot::Stale(ref e_tag) => Precondition::IfMatch(e_tag.clone()),
+            Slot::Unchanged => return Ok(Written::Already),
+            Slot::Taken => return Ok(Written::Taken),
+        };
+        let options = PutOptions {
+            precondition,
+            content_type: Some("image/webp".to_owned()),
+            cache_control: Some("public, max-age=31536000, immutable".to_owned()),
+            metadata: [
+                (SOURCE_MD5, hex::encode(digest)),
+                (RECIPE, recipe.to_owned()),
+                ("width", rendition.width.to_string()),
+                ("height", rendition.height.to_string()),
+                ("thumbhash", thumbhash.to_owned()),
+                (PRODUCED_BY, FUNCTION.to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+            ..PutOptions::default()
+        };
+        match deps.store.put(&object, Bytes::copy_from_slice(&rendition.webp), options).await {
+            Ok(_) => return Ok(Written::Ours),
+            Err(error) => match error.kind {
+                // What stands there now may be our own write, whose answer was lost, so look again.
+                StoreErrorKind::PreconditionFailed | StoreErrorKind::NotFound | StoreErrorKind::Conflict => {
+                    slot = Slot::judge(stat(deps, key).await?.as_ref(), digest, recipe);
+                    last = Some(error);
+                }
+                _ => return Err(error.into()),
+            },
+        }
+    }
+    let reason = last.map_or_else(
+        || Reason::new("conflict", format!("{object} could not be written.")),
+        |error| Reason::new("conflict", error.to_string()),
+    );
+    Err(Stop::Fail(reason, RetryClass::Retryable))
+}
+
+fn unchanged(config: &Config, folder: &Folder, place: Place, source: Option<ETag>) -> Avatar {
+    let mut detail = describe(config, folder, place.n, place.code);
+    if let Some(meta) = place.standing {
+        for name in ["width", "height"] {
+            if let Some(pixels) = meta.metadata.get(name).and_then(|value| value.parse::<u32>().ok()) {
+                detail.insert(name.into(), pixels.into());
+            }
+        }
+        detail.insert("size_bytes".into(), meta.size.into());
+        if let Some(thumbhash) = meta.metadata.get("thumbhash") {
+            detail.insert("thumbhash".into(), thumbhash.as_str().into());
+        }
+    }
+    Avatar { status: Status::Unchanged, n: place.n, source, detail: detail.into() }
+}
+
+fn describe(config: &Config, folder: &Folder, n: u8, code: ShortCode) -> Map<String, Value> {
+    let key = folder.main_key(code);
+    let mut detail = Map::new();
+    detail.insert("bucket".into(), config.avatar_bucket.as_str().into());
+    if let Some(base) = &config.base_url {
+        detail.insert("url".into(), format!("{base}/{key}").into());
+    }
+    detail.insert("key".into(), key.into());
+    detail.insert("code".into(), code.to_string().into());
+    detail.insert("n".into(), n.into());
+    detail.insert("kind".into(), folder.kind().into());
+    detail.insert("edge".into(), config.edge.into());
+    if !config.extra_edges.is_empty() {
+        let extras: Vec<_> = config
+            .extra_edges
+            .iter()
+            .map(|edge| json!({"edge": edge, "key": folder.extra_key(code, *edge)}))
+            .collect();
+        detail.insert("extras".into(), extras.into());
+    }
+    detail
+}
+
+/// Adds `tags` to those that the upload has, unless it was replaced since: a fresh upload must not
+/// carry the verdict on an older one. An upload that is gone needs no tags.
+async fn tag<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    event: &ObjectEvent,
+    e_tag: Option<&ETag>,
+    tags: &[(&str, &str)],
+) -> Result<(), StoreError> {
+    let object = &event.object;
+    let tagged = async {
+        if object.version_id.is_none()
+            && let Some(seen) = e_tag
+            && deps.store.head(object).await?.e_tag != *seen
+        {
+            return Ok(());
+        }
+        let mut all = deps.store.get_tags(object).await?;
+        all.extend(tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        deps.store.put_tags(object, &all).await
+    };
+    match tagged.await {
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Deletes the upload, if it is still the one that was read.
+async fn delete_source<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    event: &ObjectEvent,
+    e_tag: Option<&ETag>,
+) -> Result<(), StoreError> {
+    let condition = e_tag.filter(|_| event.object.version_id.is_none());
+    match deps.store.delete(&event.object, condition).await {
+        Err(error) if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::PreconditionFailed) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+impl<S: ObjectStore, C: Clock> Deps<S, C> {
+    /// What is made of an upload, and the text that identifies it.
+    async fn recipe(&self) -> Result<&(Arc<Recipe>, String), Stop> {
+        self.recipe
+            .get_or_try_init(async || {
+                let config = &self.config;
+                let mut recipe = Recipe {
+                    edge: config.edge,
+                    extra_edges: config.extra_edges.clone(),
+                    fit: config.fit,
+                    quality: config.quality,
+                    animation: config.animation,
+                    watermark: None,
+                };
+                let Some(watermark) = &config.watermark else {
+                    return Ok((Arc::new(recipe), config.recipe(None)));
+                };
+                let found = self.store.get(&watermark.object, GetOptions::default()).await?;
+                let tag = found.meta.e_tag.clone();
+                let bytes = found.bytes(config.limits.bytes).await?;
+                // An avatar without its watermark would be kept for good, so none is made.
+                let mut picture = Watermark::decode(&bytes, &config.limits).map_err(|reason| {
+                    let message =
+                        format!("The watermark {} cannot be used: {}", watermark.object, reason.message);
+                    Stop::Fail(Reason::new("watermark-unusable", message), RetryClass::Permanent)
+                })?;
+                picture.gravity = watermark.gravity;
+                picture.opacity = watermark.opacity;
+                recipe.watermark = Some(picture);
+                Ok((Arc::new(recipe), config.recipe(Some(&tag))))
+            })
+            .await
+    }
+
+    /// Runs the pipeline beside the executor, so that a store call of another invocation can go on.
+    async fn transcode(
+        &self,
+        bytes: Bytes,
+        recipe: &Arc<Recipe>,
+        invocation: &Invocation,
+    ) -> Result<Picture, Stop> {
+        let mut limits = self.config.limits.clone();
+        limits.time = limits.time.min(invocation.remaining(self.clock.now()).saturating_sub(ANSWER_TIME));
+        let recipe = Arc::clone(recipe);
+        let work = tokio::task::spawn_blocking(move || pipeline::transcode(&bytes, &recipe, &limits));
+        match work.await {
+            Ok(result) => result.map_err(Stop::Reject),
+            // A defect in a decoder, met by one upload, must not be met again and again.
+            Err(panic) => Err(Stop::Fail(
+                Reason::new("internal-error", format!("The picture made the decoder fail: {panic}")),
+                RetryClass::Permanent,
+            )),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! GIF: frames laid over each other as browsers do, with all ways of disposal.
+
+use gif::{ColorOutput, DecodeOptions, DisposalMethod, Frame, MemoryLimit, Repeat};
+use shared::outcome::Reason;
+
+use super::colour::ColourInfo;
+use super::header::{Format, Header, cursor, undecodable};
+use super::limits::Limits;
+use super::orient::Orientation;
+
+fn options() -> DecodeOptions {
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::Indexed);
+    // A frame has at most 65535² pixels by its format; the header's check has refused what is too large.
+    options.set_memory_limit(MemoryLimit::Unlimited);
+    options
+}
+
+/// How long browsers show a frame, in milliseconds, given hundredths of a second: up to one hundredth reads
+/// as ten.
+fn duration_ms(delay: u16) -> u32 {
+    if delay <= 1 { 100 } else { u32::from(delay) * 10 }
+}
+
+pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, Reason> {
+    let mut options = options();
+    options.skip_frame_decoding(true);
+    let mut decoder = options.read_info(cursor(bytes)).map_err(undecodable)?;
+    let mut durations_ms = Vec::new();
+    let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
+    while let Some(frame) = decoder.next_frame_info().map_err(undecodable)? {
+        durations_ms.push(duration_ms(frame.delay));
+        // Frames beyond the screen are cut off by browsers, but for a screen that the file leaves at zero.
+        if width == 0 || height == 0 {
+            (width, height) = (u32::from(frame.width), u32::from(frame.height));
+        }
+        let pixels = u64::from(frame.width) * u64::from(frame.height);
+        if pixels > limits.pixels {
+            return Err(Reason::new(
+                "too-many-pixels",
+                format!(
+                    "A frame has {} × {} pixels; at most {} are accepted.",
+                    frame.width, frame.height, limits.pixels
+                ),
+            ));
+        }
+        // One more than allowed is enough to know.
+        if durations_ms.len() as u64 > u64::from(limits.frames) {
+            break;
+        }
+    }
+    if durations_ms.is_empty() {
+        return Err(undecodable("it has no frame"));
+    }
+    let loops = match decoder.repeat() {
+        Repeat::Infinite => 0,
+        // The file counts repetitions, WebP counts times.
+        Repeat::Finite(repetitions) => u32::from(repetitions) + 1,
+    };
+    Ok(Header {
+        format: Format::Gif,
+        width,
+        height,
+        durations_ms,
+        loops,
+        orientation: Orientation::default(),
+        colour: ColourInfo::Srgb,
+        // The canvas, one to restore, and a frame's indices.
+        decode_bytes: u64::from(width) * u64::from(height) * 9,
+    })
+}
+
+/// The frames of a GIF, each as it is seen on the whole screen.
+pub(super) struct Frames<'a> {
+    decoder: gif::Decoder<std::io::Cursor<&'a [u8]>>,
+    width: usize,
+    height: usize,
+    canvas: Vec<u8>,
+    /// What the frame before leaves to be done before the next one.
+    pending: Option<Disposal>,
+}
+
+/// How a frame's area is left.
+struct Disposal {
+    method: DisposalMethod,
+    area: Area,
+    saved: Vec<u8>,
+}
+
+/// A part of the canvas, inside of it.
+#[derive(Debug, Clone, Copy)]
+struct Area {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn new(bytes: &'a [u8], header: &Header) -> Result<Self, Reason> {
+        let (width, height) = (header.width as usize, header.height as usize);
+        Ok(Self {
+            decoder: options().read_info(cursor(bytes)).map_err(undecodable)?,
+            width,
+            height,
+            canvas: vec![0; width * height * 4],
+            pending: None,
+        })
+    }
+
+    /// The next frame's RGBA canvas; `None` after the last one.
+    pub(super) fn next_frame(&mut self) -> Result<Option<&[u8]>, Reason> {
+        self.dispose();
+        let global = self.decoder.global_palette().map(<[u8]>::to_vec);
+        let Some(frame) = self.decoder.read_next_frame().map_err(undecodable)? else { return Ok(None) };
+        let palette =
+            frame.palette.as_ref().or(global.as_ref()).ok_or_else(|| undecodable("it has no palette"))?;
+        let area = area(frame, self.width, self.height);
+        let saved = match frame.dispose {
+            DisposalMethod::Previous => rows(&self.canvas, self.width, area),
+            _ => Vec::new(),
+        };
+        for row in 0..area.height {
+            let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
+            let start = ((area.top + row) * self.width + area.left) * 4;
+            for (pixel, index) in self.canvas[start..].chunks_exact_mut(4).zip(indices) {
+                if frame.transparent == Some(*index) {
+                    continue;
+                }
+                // An index beyond the palette is drawn as nothing, as browsers do.
+                if let Some(colour) = palette.get(usize::from(*index) * 3..usize::from(*index) * 3 + 3) {
+                    pixel[..3].copy_from_slice(colour);
+                    pixel[3] = 255;
+                }
+            }
+        }
+        self.pending = Some(Disposal { method: frame.dispose, area, saved });
+        Ok(Some(&self.canvas))
+    }
+
+    fn dispose(&mut self) {
+        let Some(Disposal { method, area, saved }) = self.pending.take() else { return };
+        match method {
+            DisposalMethod::Any | DisposalMethod::Keep => {}
+            // Browsers clear to transparent, whatever background colour the file names.
+            DisposalMethod::Background => self.fill(area, &[]),
+            DisposalMethod::Previous => self.fill(area, &saved),
+        }
+    }
+
+    /// Puts `saved` rows back, or nothing where there are none.
+    fn fill(&mut self, area: Area, saved: &[u8]) {
+        for row in 0..area.height {
+            let start = ((area.top + row) * self.width + area.left) * 4;
+            let line = &mut self.canvas[start..start + area.width * 4];
+            match saved.get(row * area.width * 4..(row + 1) * area.width * 4) {
+                Some(saved) => line.copy_from_slice(saved),
+                None => line.fill(0),
+            }
+        }
+    }
+}
+
+fn area(frame: &Frame<'_>, width: usize, height: usize) -> Area {
+    let (left, top) = (usize::from(frame.left).min(width), usize::from(frame.top).min(height));
+    Area {
+        left,
+        top,
+        width: usize::from(frame.width).min(width - left),
+        height: usize::from(frame.height).min(height - top),
+    }
+}
+
+fn rows(canvas: &[u8], width: usize, area: Area) -> Vec<u8> {
+    (0..area.height)
+        .flat_map(|row| {
+            let start = ((area.top + row) * width + area.left) * 4;
+            &canvas[start..start + area.width * 4]
+        })
+        .copied()
+        .collect()
+}

@@ -1,0 +1,147 @@
+//! PNG: all colour types and depths, interlaced or not. Of an APNG its default image, as the format intends for
+//! viewers that do not animate.
+
+use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
+use shared::outcome::Reason;
+
+use super::colour::ColourInfo;
+use super::header::{Format, Header, cursor, undecodable};
+use super::orient::Orientation;
+use super::raster::{Channels, Image, Raster};
+
+/// What the decoder may set aside for chunks beside the pixels: profiles and text.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// The exponent that sRGB is close to; files that say about this mean sRGB.
+const SRGB_GAMMA: f32 = 1.0 / 2.2;
+
+fn decoder(bytes: &[u8]) -> Decoder<std::io::Cursor<&[u8]>> {
+    let mut decoder = Decoder::new_with_limits(cursor(bytes), Limits { bytes: CHUNK_BYTES });
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_transformations(Transformations::EXPAND);
+    decoder
+}
+
+pub(super) fn header(bytes: &[u8]) -> Result<Header, Reason> {
+    let mut decoder = decoder(bytes);
+    let (width, height) = {
+        let info = decoder.read_header_info().map_err(undecodable)?;
+        (info.width, info.height)
+    };
+    let info = decoder.read_header_info().map_err(undecodable)?;
+    let wide = u64::from(info.bit_depth == BitDepth::Sixteen) + 1;
+    let channels = match info.color_type {
+        ColorType::Grayscale => 1,
+        ColorType::GrayscaleAlpha => 2,
+        ColorType::Rgb => 3,
+        ColorType::Indexed | ColorType::Rgba => 4,
+    };
+    let pixels = u64::from(width) * u64::from(height);
+    // Sixteen bits are rounded to eight as rows arrive, unless the rows arrive interlaced.
+    let raw = if info.interlaced { pixels * channels * wide } else { u64::from(width) * channels * wide * 4 };
+    Ok(Header {
+        format: Format::Png,
+        width,
+        height,
+        durations_ms: vec![0],
+        loops: 0,
+        orientation: Orientation::default(),
+        colour: ColourInfo::Srgb,
+        decode_bytes: pixels * if channels == 2 { 4 } else { channels } + raw,
+    })
+}
+
+fn colour(info: &png::Info<'_>) -> ColourInfo {
+    // In the order of precedence of the PNG specification, third edition.
+    if let Some(points) = &info.coding_independent_code_points {
+        return ColourInfo::Cicp { primaries: points.color_primaries, transfer: points.transfer_function };
+    }
+    if let Some(profile) = &info.icc_profile {
+        return ColourInfo::Icc(profile.to_vec());
+    }
+    if info.srgb.is_some() {
+        return ColourInfo::Srgb;
+    }
+    match info.gama_chunk.map(png::ScaledFloat::into_value) {
+        Some(gamma) if gamma > 0.05 && (gamma - SRGB_GAMMA).abs() > 0.05 * SRGB_GAMMA => {
+            ColourInfo::Gamma(1.0 / gamma)
+        }
+        _ => ColourInfo::Srgb,
+    }
+}
+
+/// Decodes, and completes `header` with what stands before the pixels.
+pub(super) fn decode(bytes: &[u8], header: &mut Header) -> Result<Raster, Reason> {
+    let mut reader = decoder(bytes).read_info().map_err(undecodable)?;
+    let info = reader.info();
+    header.colour = colour(info);
+    header.orientation = info.exif_metadata.as_deref().map(Orientation::of_exif).unwrap_or_default();
+    let (width, height, interlaced) = (info.width, info.height, info.interlaced);
+    let (color, depth) = reader.output_color_type();
+    let wide = depth == BitDepth::Sixteen;
+    let (in_channels, channels) = match color {
+        ColorType::Grayscale => (1, Channels::Gray),
+        ColorType::GrayscaleAlpha => (2, Channels::Rgba),
+        ColorType::Rgb => (3, Channels::Rgb),
+        ColorType::Rgba => (4, Channels::Rgba),
+        ColorType::Indexed => return Err(undecodable("its palette is missing")),
+    };
+    let mut samples = Vec::with_capacity(width as usize * height as usize * channels.count());
+    let mut take = |row: &[u8]| {
+        let narrow = |i: usize| {
+            if wide { to_8_bits(row[2 * i], row[2 * i + 1]) } else { row[i] }
+        };
+        let count = row.len() / if wide { 2 } else { 1 };
+        if in_channels == 2 {
+            samples.extend((0..count / 2).flat_map(|i| {
+                let gray = narrow(2 * i);
+                [gray, gray, gray, narrow(2 * i + 1)]
+            }));
+        } else if wide {
+            samples.extend((0..count).map(narrow));
+        } else {
+            samples.extend_from_slice(row);
+        }
+    };
+    if interlaced {
+        let size = reader.output_buffer_size().ok_or_else(|| undecodable("it is too large"))?;
+        let mut whole = vec![0; size];
+        reader.next_frame(&mut whole).map_err(undecodable)?;
+        take(&whole);
+    } else {
+        while let Some(row) = reader.next_row().map_err(undecodable)? {
+            take(row.data());
+        }
+    }
+    // A file without its end was cut off, even if its pixels are whole; what lies behind the end is junk.
+    reader.finish().map_err(undecodable)?;
+    if samples.len() != width as usize * height as usize * channels.count() {
+        return Err(undecodable("rows are missing"));
+    }
+    // An alpha channel that hides nothing costs time and bytes in every later step.
+    if channels == Channels::Rgba && samples.chunks_exact(4).all(|pixel| pixel[3] == 255) {
+        let opaque = samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+        return Ok(Raster::Image(Image { width, height, channels: Channels::Rgb, samples: opaque }));
+    }
+    Ok(Raster::Image(Image { width, height, channels, samples }))
+}
+
+/// Rounds 16 bits to 8: 65535 is 257 × 255.
+fn to_8_bits(high: u8, low: u8) -> u8 {
+    let value = u32::from(u16::from_be_bytes([high, low]));
+    u8::try_from((value * 255 + 32767) / 65535).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bits_are_rounded_and_not_cut() {
+        assert_eq!(to_8_bits(0xff, 0xff), 255);
+        assert_eq!(to_8_bits(0x7f, 0xff), 127);
+        assert_eq!(to_8_bits(0x80, 0x7f), 128);
+        assert_eq!(to_8_bits(0x00, 0x81), 1);
+        assert_eq!(to_8_bits(0x00, 0x80), 0);
+    }
+}

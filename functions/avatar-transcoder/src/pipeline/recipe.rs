@@ -1,0 +1,140 @@
+//! What an avatar should look like.
+
+use shared::outcome::Reason;
+
+use super::Limits;
+
+/// How a picture that is not square meets a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fit {
+    /// The largest centred square is kept; the rest is cut off.
+    #[default]
+    Cover,
+    /// The whole picture is kept, with its longer side at the edge.
+    Contain,
+}
+
+/// What becomes of an animated upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Animation {
+    /// It stays animated.
+    #[default]
+    Keep,
+    /// Its first frame is kept.
+    Still,
+}
+
+/// Where a watermark stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gravity {
+    /// In the middle.
+    Centre,
+    /// At the top, in the middle.
+    North,
+    /// At the top right.
+    NorthEast,
+    /// At the right, in the middle.
+    East,
+    /// At the bottom right.
+    #[default]
+    SouthEast,
+    /// At the bottom, in the middle.
+    South,
+    /// At the bottom left.
+    SouthWest,
+    /// At the left, in the middle.
+    West,
+    /// At the top left.
+    NorthWest,
+}
+
+impl Gravity {
+    /// All of them, by the names that configuration uses.
+    const NAMES: [(&'static str, Self); 9] = [
+        ("centre", Self::Centre),
+        ("north", Self::North),
+        ("north-east", Self::NorthEast),
+        ("east", Self::East),
+        ("south-east", Self::SouthEast),
+        ("south", Self::South),
+        ("south-west", Self::SouthWest),
+        ("west", Self::West),
+        ("north-west", Self::NorthWest),
+    ];
+
+    /// The gravity of that name, `north-east`; `None` for any other text.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, gravity)| *gravity)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, gravity)| *gravity == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// A picture that is laid over every rendition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watermark {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Red, green, blue and straight alpha, row by row.
+    pub rgba: Vec<u8>,
+    /// Where it stands.
+    pub gravity: Gravity,
+    /// From 0, invisible, to 1, as it is.
+    pub opacity: f32,
+    /// Its longer side as a part of the rendition's shorter one, from 0 to 1.
+    pub scale: f32,
+}
+
+impl Watermark {
+    /// A watermark from the bytes of a PNG, JPEG, GIF or WebP; an animation gives its first frame. It stands at
+    /// the bottom right, as it is, a quarter of the rendition wide, until that is changed.
+    ///
+    /// # Errors
+    /// As for an upload.
+    pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, Reason> {
+        let (width, height, rgba) = super::whole_picture(bytes, limits)?;
+        Ok(Self { width, height, rgba, gravity: Gravity::default(), opacity: 1.0, scale: 0.25 })
+    }
+}
+
+/// What an avatar should look like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// The length of the longer side of the main rendition, in pixels. A smaller source is not enlarged.
+    pub edge: u32,
+    /// The same for each extra rendition.
+    pub extra_edges: Vec<u32>,
+    /// How a picture meets the square.
+    pub fit: Fit,
+    /// WebP's quality for lossy renditions, 1 to 100.
+    pub quality: u8,
+    /// What becomes of an animated upload.
+    pub animation: Animation,
+    /// What is laid over every rendition.
+    pub watermark: Option<Watermark>,
+}
+
+impl Recipe {
+    /// The largest edge of any rendition.
+    pub(super) fn largest_edge(&self) -> u32 {
+        self.extra_edges.iter().copied().fold(self.edge, u32::max)
+    }
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            edge: 512,
+            extra_edges: Vec::new(),
+            fit: Fit::Cover,
+            quality: 80,
+            animation: Animation::Keep,
+            watermark: None,
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The handler over a store in memory: what is written, in which order, and with how many requests.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use md5::{Digest, Md5};
+use serde_json::{Value, json};
+
+use avatar_transcoder::config::Config;
+use avatar_transcoder::handler::{Deps, handle};
+use shared::clock::SystemClock;
+use shared::env::Environment;
+use shared::object_ref::ObjectRef;
+use shared::runtime::{Invocation, InvocationError};
+use shared::short_code::ShortCode;
+use shared::store::{
+    FaultStore, ListOptions, MemoryStore, ObjectStore, Operation, Precondition, PutOptions, RecordingStore,
+};
+
+/// A square PNG of one colour, its content told apart by `shade`.
+fn png(shade: u8) -> Bytes {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 64, 64);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().unwrap();
+    let pixels: Vec<u8> = (0..64 * 64).flat_map(|i| [shade, (i % 251) as u8, (i / 64) as u8]).collect();
+    writer.write_image_data(&pixels).unwrap();
+    writer.finish().unwrap();
+    bytes.into()
+}
+
+fn code(content: &[u8], n: u8) -> String {
+    ShortCode::of_digest(&Md5::digest(content).into(), n).to_string()
+}
+
+fn config(variables: &[(&str, &str)]) -> Config {
+    let mut environment: Environment =
+        variables.iter().copied().chain([("AVATAR_BUCKET", "avatars")]).collect();
+    let config = Config::read(&mut environment);
+    environment.finish(config).unwrap()
+}
+
+fn store() -> MemoryStore {
+    MemoryStore::new().with_bucket("uploads").with_bucket("avatars")
+}
+
+async fn upload(store: &MemoryStore, key: &str, content: &Bytes) -> Value {
+    let object = ObjectRef::new("uploads", key);
+    let put = store.put(&object, content.clone(), PutOptions::default()).await.unwrap();
+    event(key, content.len(), put.e_tag.as_str())
+}
+
+fn event(key: &str, size: usize, e_tag: &str) -> Value {
+    json!({"Records": [{
+        "eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-11-01T12:00:00.000Z",
+        "s3": {"bucket": {"name": "uploads"}, "object": {"key": key, "size": size, "eTag": e_tag}}}]})
+}
+
+async fn invoke<S: ObjectStore>(store: S, config: Config, event: &Value) -> Result<Value, InvocationError> {
+    let invocation = Invocation { request_id: "test".into(), deadline: Timestamp::MAX };
+    handle(&Deps::new(store, SystemClock, config), event, &invocation).await
+}
+
+/// The one outcome of an invocation that succeeds.
+async fn outcome<S: ObjectStore>(store: S, config: Config, event: &Value) -> Value {
+    let mut answer = invoke(store, config, event).await.unwrap();
+    let outcomes = answer["outcomes"].as_array_mut().unwrap();
+    assert_eq!(outcomes.len(), 1);
+    outcomes.remove(0)
+}
+
+fn calls(store: &RecordingStore<MemoryStore>) -> Vec<Operation> {
+    store.take().into_iter().map(|call| call.operation).collect()
+}
+
+#[tokio::test]
+async fn a_new_avatar_takes_one_head_one_get_and_one_put() {
+    let memory = store();
+    let content = png(1);
+    let event = upload(&memory, "u/me.png", &content).await;
+    let recording = std::sync::Arc::new(RecordingStore::new(memory.clone()));
+    let outcome = outcome(recording.clone(), config(&[]), &event).await;
+    assert_eq!(outcome["status"], "stored");
+    assert_eq!(calls(&recording), [Operation::Head, Operation::Get, Operation::Put]);
+    let key = format!("u/{}.webp", code(&content, 0));
+    assert_eq!(outcome["avatar"]["key"], key.as_str());
+    let meta = memory.head(&ObjectRef::new("avatars", key)).await.unwrap();
+    assert_eq!(meta.content_type.as_deref(), Some("image/webp"));
+    assert_eq!(meta.cache_control.as_deref(), Some("public, max-age=31536000, immutable"));
+    assert_eq!(meta.metadata["source-md5"], hex::encode(Md5::digest(&content)));
+    assert_eq!(meta.metadata["width"], "64");
+    for name in ["recipe", "height", "thumbhash", "produced-by"] {
+        assert!(meta.metadata.contains_key(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_takes_one_head_only() {
+    let memory = store();
+    let event = upload(&memory, "u/me.png", &png(1)).await;
+    let first = outcome(memory.clone(), config(&[]), &event).await;
+    let recording = std::sync::Arc::new(RecordingStore::new(memory));
+    let second = outcome(recording.clone(), config(&[]), &event).await;
+    assert_eq!(second["status"], "unchanged");
+    assert_eq!(calls(&recording), [Operation::Head]);
+    for name in ["key", "code", "n", "width", "height", "thumbhash", "size_bytes"] {
+        assert_eq!(first["avatar"][name], second["avatar"][name], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn extra_edges_take_one_put_each_and_the_main_one_comes_last() {
+    let memory = store();
+    let content = png(1);
+    let event = upload(&memory, "me.png", &content).await;
+    let recording = std::sync::Arc::new(RecordingStore::new(memory));
+    outcome(recording.clone(), config(&[("AVATAR_EXTRA_EDGES", "32,16")]), &event).await;
+    let puts: Vec<_> = recording
+        .take()
+        .into_iter()
+        .filter(|call| call.operation == Operation::Put)
+        .map(|call| call.key.unwrap_or_default())
+        .collect();
+    let code = code(&content, 0);
+    assert_eq!(puts, [format!("{code}@16.webp"), format!("{code}@32.webp"), format!("{code}.webp")]);
+}
+
+#[tokio::test]
+async fn another_recipe_replaces_the_avatar_of_the_same_upload() {
+    let memory = store();
+    let event = upload(&memory, "u/me.png", &png(1)).await;
+    outcome(memory.clone(), config(&[]), &event).await;
+    let again = outcome(memory.clone(), config(&[("AVATAR_EDGE", "32")]), &event).await;
+    assert_eq!((again["status"].as_str(), again["avatar"]["width"].as_u64()), (Some("stored"), Some(32)));
+    let back = outcome(memory, config(&[("AVATAR_EDGE", "32")]), &event).await;
+    assert_eq!(back["status"], "unchanged");
+}
+
+#[tokio::test]
+async fn other_content_at_the_address_is_kept_and_the_next_code_is_used_and_told() {
+    let memory = store();
+    let content = png(1);
+    let event = upload(&memory, "u/me.png", &content).await;
+    for n in 0..3 {
+        let foreign = ObjectRef::new("avatars", format!("u/{}.webp", code(&content, n)));
+        memory.put(&foreign, Bytes::from_static(b"theirs"), PutOptions::default()).await.unwrap();
+    }
+    let outcome = outcome(memory.clone(), config(&[]), &event).await;
+    assert_eq!((outcome["status"].as_str(), outcome["avatar"]["n"].as_u64()), (Some("stored"), Some(3)));
+    let tags = memory.get_tags(&ObjectRef::new("uploads", "u/me.png")).await.unwrap();
+    assert_eq!(tags["avatar-code"], code(&content, 3));
+    let first = ObjectRef::new("avatars", format!("u/{}.webp", code(&content, 0)));
+    let kept = memory.get(&first, Default::default()).await.unwrap().bytes(100).await.unwrap();
+    assert_eq!(kept, "theirs");
+}
+
+#[tokio::test]
+async fn a_chain_with_no_code_left_fails_for_good_and_overwrites_nothing() {
+    let memory = store();
+    let content = png(1);
+    let event = upload(&memory, "u/me.png", &content).await;
+    for n in 0..8 {
+        let foreign = ObjectRef::new("avatars", format!("u/{}.webp", code(&content, n)));
+        memory.put(&foreign, Bytes::from_static(b"theirs"), PutOptions::default()).await.unwrap();
+    }
+    let outcome = outcome(memory, config(&[]), &event).await;
+    assert_eq!(outcome["status"], "failed");
+    assert_eq!(outcome["retry"], "permanent");
+    assert_eq!(outcome["reason"]["code"], "codes-exhausted");
+}
+
+#[tokio::test]
+async fn a_tag_that_is_no_digest_leads_nobody_astray() {
+    let memory = store();
+    let content = png(1);
+    let kms_tag = "00000000000000000000000000000000";
+    upload(&memory, "u/me.png", &content).await;
+    // Somebody's avatar stands at the code of the false digest.
+    let other = ObjectRef::new("avatars", format!("u/{}.webp", ShortCode::of_digest(&[0; 16], 0)));
+    memory.put(&other, Bytes::from_static(b"theirs"), PutOptions::default()).await.unwrap();
+    // By hand the tag is left out, so that the read is not conditional on the false one.
+    let event = json!({"bucket": "uploads", "key": "u/me.png"});
+    let outcome = outcome(memory, config(&[]), &event).await;
+    assert_eq!(outcome["avatar"]["code"], code(&content, 0).as_str(), "{kms_tag}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_or_replaced_is_skipped() {
+    let memory = store();
+    let old = upload(&memory, "u/me.png", &png(1)).await;
+    upload(&memory, "u/me.png", &png(2)).await;
+    let superseded = outcome(memory.clone(), config(&[]), &old).await;
+    assert_eq!(
+        (superseded["status"].as_str(), superseded["reason"]["code"].as_str()),
+        (Some("skipped"), Some("superseded"))
+    );
+    memory.delete(&ObjectRef::new("uploads", "u/me.png"), None).await.unwrap();
+    let gone = outcome(memory, config(&[]), &old).await;
+    assert_eq!(gone["reason"]["code"], "gone");
+}
+
+#[tokio::test]
+async fn a_rejected_upload_is_tagged_beside_the_tags_that_it_has() {
+    let memory = store();
+    let object = ObjectRef::new("uploads", "u/page.png");
+    let page = Bytes::from_static(b"<!doctype html><html><body>hello</body></html>");
+    let put = PutOptions { tags: [("team".into(), "red".into())].into(), ..PutOptions::default() };
+    let tag = memory.put(&object, page.clone(), put).await.unwrap().e_tag;
+    let outcome = outcome(memory.clone(), config(&[]), &event("u/page.png", page.len(), tag.as_str())).await;
+    assert_eq!(
+        (outcome["status"].as_str(), outcome["reason"]["code"].as_str()),
+        (Some("rejected"), Some("unsupported-type"))
+    );
+    let tags = memory.get_tags(&object).await.unwrap();
+    assert_eq!(tags["team"], "red");
+    assert_eq!(tags["avatar-status"], "rejected");
+    assert_eq!(tags["avatar-reason"], "unsupported-type");
+}
+
+#[tokio::test]
+async fn an_old_verdict_is_not_written_on_a_fresh_upload() {
+    let memory = store();
+    let old = upload(&memory, "x/me.png", &png(1)).await;
+    upload(&memory, "x/me.png", &png(2)).await;
+    let outcome = outcome(memory.clone(), config(&[]), &old).await;
+    assert_eq!(outcome["reason"]["code"], "unknown-kind");
+    assert!(memory.get_tags(&ObjectRef::new("uploads", "x/me.png")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn its_own_output_and_its_own_bucket_are_left_alone() {
+    let memory = store();
+    let object = ObjectRef::new("uploads", "u/copy.webp");
+    let own = PutOptions {
+        metadata: [("produced-by".to_owned(), "avatar-transcoder".to_owned())].into(),
+        precondition: Precondition::IfAbsent,
+        ..PutOptions::default()
+    };
+    let tag = memory.put(&object, png(1), own).await.unwrap().e_tag;
+    let copied =
+        outcome(memory.clone(), config(&[]), &event("u/copy.webp", png(1).len(), tag.as_str())).await;
+    assert_eq!(copied["reason"]["code"], "own-output");
+    let looped = json!({"bucket": "avatars", "key": "u/bn0m0anw.webp"});
+    let refused = outcome(memory, config(&[]), &looped).await;
+    assert_eq!(
+        (refused["status"].as_str(), refused["reason"]["code"].as_str()),
+        (Some("failed"), Some("source-is-destination"))
+    );
+}
+
+#[tokio::test]
+async fn the_source_is_deleted_only_if_it_is_still_the_one_that_was_read() {
+    let memory = store();
+    let event = upload(&memory, "u/me.png", &png(1)).await;
+    outcome(memory.clone(), config(&[("SOURCE_AFTER", "delete")]), &event).await;
+    assert!(memory.head(&ObjectRef::new("uploads", "u/me.png")).await.is_err());
+    // The duplicate of the event comes after a fresh upload under the same key.
+    upload(&memory, "u/me.png", &png(2)).await;
+    let again = outcome(memory.clone(), config(&[("SOURCE_AFTER", "delete")]), &event).await;
+    assert_eq!(again["status"], "unchanged");
+    assert!(memory.head(&ObjectRef::new("uploads", "u/me.png")).await.is_ok());
+}
+
+#[tokio::test]
+async fn multipart_empty_and_oversized_uploads_are_rejected_without_a_read() {
+    let tag = "5d41402abc4b2a76b9719d911017c592";
+    for (event, reason) in [
+        (event("u/a.png", 5, &format!("{tag}-2")), "multipart-not-accepted"),
+        (event("u/a.png", 0, tag), "empty"),
+        (event("u/a.png", 99_000_000, tag), "too-large"),
+        (event("u/deep/a.png", 5, tag), "path-too-deep"),
+    ] {
+        let recording = std::sync::Arc::new(RecordingStore::new(store()));
+        let outcome = outcome(recording.clone(), config(&[]), &event).await;
+        assert_eq!(
+            (outcome["status"].as_str(), outcome["reason"]["code"].as_str()),
+            (Some("rejected"), Some(reason))
+        );
+        assert!(!calls(&recording).contains(&Operation::Get), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_bucket_fails_for_good_and_names_it() {
+    let memory = MemoryStore::new().with_bucket("uploads");
+    let event = upload(&memory, "u/me.png", &png(1)).await;
+    let outcome = outcome(memory, config(&[]), &event).await;
+    assert_eq!((outcome["status"].as_str(), outcome["retry"].as_str()), (Some("failed"), Some("permanent")));
+    assert!(outcome["reason"]["message"].as_str().unwrap().contains("avatars"), "{outcome}");
+}
+
+/// Everything that stands in both buckets: key, tag, metadata and tags.
+async fn state(store: &MemoryStore) -> Vec<String> {
+    let mut state = Vec::new();
+    for bucket in ["uploads", "avatars"] {
+        for entry in store.list(bucket, ListOptions::default()).await.unwrap().objects {
+            let object = ObjectRef::new(bucket, entry.key);
+            let meta = store.head(&object).await.unwrap();
+            let tags = store.get_tags(&object).await.unwrap();
+            state.push(format!("{object} {} {:?} {tags:?}", meta.e_tag, meta.metadata));
+        }
+    }
+    state
+}
+
+/// A crash between any two calls, before or after the effect of the one it hits, leaves what one clean run
+/// leaves once the event is delivered again.
+#[tokio::test]
+async fn a_second_run_mends_whatever_a_crash_left() {
+    let settings: &[(&str, &str)] = &[("AVATAR_EXTRA_EDGES", "32"), ("SOURCE_AFTER", "delete")];
+    let content = png(1);
+    let clean = store();
+    let taken = ObjectRef::new("avatars", format!("u/{}.webp", code(&content, 0)));
+    clean.put(&taken, Bytes::from_static(b"theirs"), PutOptions::default()).await.unwrap();
+    let event = upload(&clean, "u/me.png", &content).await;
+    outcome(clean.clone(), config(settings), &event).await;
+    let expected = state(&clean).await;
+    for cut in 0..12 {
+        for after_effect in [false, true] {
+            let memory = store();
+            memory.put(&taken, Bytes::from_static(b"theirs"), PutOptions::default()).await.unwrap();
+            let event = upload(&memory, "u/me.png", &content).await;
+            let faulty = FaultStore::new(memory.clone());
+            let faulty = if after_effect { faulty.cut_after_effect(cut) } else { faulty.cut_after(cut) };
+            let _ = invoke(faulty, config(settings), &event).await;
+            let _ = invoke(memory.clone(), config(settings), &event).await;
+            assert_eq!(state(&memory).await, expected, "cut after {cut} calls, effect {after_effect}");
+        }
+    }
+}

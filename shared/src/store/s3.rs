@@ -31,7 +31,7 @@ mod wire;
 
 use attempts::Attempts;
 pub use config::{Dialect, S3Config, Timeouts};
-use failure::failure;
+use failure::{failure, is_unexplained};
 
 /// A store that speaks S3. Clones share their connections.
 ///
@@ -99,7 +99,7 @@ impl ObjectStore for S3Store {
             Ok(output) => read::meta_of_head(&call, output),
             // An answer to HEAD has no body, so that expired credentials, a wrong region and a refused
             // version all read "400". A GET of one byte says which.
-            Err(error) if error.kind == StoreErrorKind::Invalid => {
+            Err(error) if is_unexplained(&error) => {
                 let options = GetOptions { range: Some(0..1), if_match: None };
                 match read::get(self.client().await, object, options).await {
                     Err(told) if told.kind != StoreErrorKind::Invalid => Err(told),

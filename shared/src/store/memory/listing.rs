@@ -149,3 +149,85 @@ pub(super) fn uploads(
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bytes::Bytes;
+    use jiff::Timestamp;
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    use super::super::super::{Call, Operation, PutOptions};
+    use super::super::bucket::Content;
+    use super::*;
+    use crate::object_ref::ObjectRef;
+
+    fn bucket(writes: &[String], versioned: bool) -> Bucket {
+        let mut bucket = Bucket { versioned, ..Bucket::default() };
+        for (n, key) in writes.iter().enumerate() {
+            let call = Call::on_object(Operation::Put, &ObjectRef::new("b", key));
+            let content = Content::new(Bytes::new(), PutOptions::default());
+            bucket.push(&call, key, n.to_string(), Some(content), Timestamp::UNIX_EPOCH).unwrap();
+        }
+        bucket
+    }
+
+    /// The objects and prefixes of all pages of `entries`.
+    fn walk(bucket: &Bucket, mut options: ListOptions, entries: usize) -> (Vec<String>, Vec<String>) {
+        let (mut keys, mut prefixes) = (Vec::new(), Vec::new());
+        loop {
+            let page = objects(bucket, &options, entries);
+            assert!(page.objects.len() + page.common_prefixes.len() <= entries);
+            keys.extend(page.objects.into_iter().map(|object| object.key));
+            prefixes.extend(page.common_prefixes);
+            options.continuation = page.continuation;
+            if options.continuation.is_none() {
+                return (keys, prefixes);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_of_any_size_make_the_same_listing(
+            keys in btree_set("[ab/é]{1,5}", 0..20),
+            prefix in "[ab/é]{0,2}",
+            start_after in proptest::option::of("[ab/é]{0,3}"),
+            delimiter in proptest::option::of(Just("/".to_owned())),
+            entries in 1..6_usize,
+        ) {
+            let bucket = bucket(&keys.iter().cloned().collect::<Vec<_>>(), false);
+            let options = ListOptions { prefix: prefix.clone(), delimiter, start_after, ..ListOptions::default() };
+            let after = |key: &&String| options.start_after.as_ref().is_none_or(|after| *key > after);
+            let (mut expected, mut folded) = (Vec::new(), BTreeSet::new());
+            for key in keys.iter().filter(|key| key.starts_with(&prefix)).filter(after) {
+                match options.delimiter.as_ref().and_then(|_| key[prefix.len()..].split_once('/')) {
+                    Some((head, _)) => drop(folded.insert(format!("{prefix}{head}/"))),
+                    None => expected.push(key.clone()),
+                }
+            }
+            let folded: Vec<_> = folded.into_iter().collect();
+            prop_assert_eq!(walk(&bucket, options, entries), (expected, folded));
+        }
+
+        #[test]
+        fn pages_of_versions_leave_none_out(writes in vec("[ab]{1,2}", 0..15), entries in 1..5_usize) {
+            let bucket = bucket(&writes, true);
+            let whole = versions(&bucket, "", None, 1000).versions;
+            prop_assert_eq!(whole.len(), writes.len());
+            let (mut paged, mut after) = (Vec::new(), None);
+            loop {
+                let page = versions(&bucket, "", after, entries);
+                prop_assert!(page.versions.len() <= entries);
+                paged.extend(page.versions);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            prop_assert_eq!(paged, whole);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The SDK's client, set up for S3 and what speaks like it.
 
 use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -44,6 +45,8 @@ pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>)
     }
     if let Some(credentials) = credentials {
         loader = loader.credentials_provider(credentials);
+    } else if config.credentials_in_environment {
+        loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
     }
     if let Some(endpoint) = &config.endpoint {
         loader = loader.endpoint_url(endpoint);

@@ -45,7 +45,7 @@ impl Default for Timeouts {
     }
 }
 
-/// How the store is reached. What is not here (credentials, profile, …) the SDK reads from its own
+/// How the store is reached. What is not here (the credentials themselves, a profile, …) the SDK reads from its own
 /// variables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct S3Config {
@@ -57,13 +57,16 @@ pub struct S3Config {
     pub endpoint: Option<String>,
     /// The region, where it is known; otherwise the SDK looks for it.
     pub region: Option<String>,
+    /// Whether the environment holds credentials, as on Lambda it always does. Then nothing else that
+    /// may have some is set up, which costs a cold start more than everything else here.
+    pub credentials_in_environment: bool,
     /// How long an answer may take.
     pub timeouts: Timeouts,
 }
 
 impl S3Config {
-    /// Reads `STORE_DIALECT`, `STORE_PATH_STYLE`, `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`) and
-    /// `AWS_REGION` (or `AWS_DEFAULT_REGION`).
+    /// Reads `STORE_DIALECT`, `STORE_PATH_STYLE`, `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`),
+    /// `AWS_REGION` (or `AWS_DEFAULT_REGION`), and whether there are credentials.
     pub fn read(env: &mut Environment) -> Self {
         let dialect = Self::read_dialect(env);
         let path_style = env.or("STORE_PATH_STYLE", false, "true or false", env::boolean);
@@ -75,7 +78,10 @@ impl S3Config {
         let region = env.get("AWS_REGION").or_else(|| env.get("AWS_DEFAULT_REGION")).map(str::to_owned);
         // Stores that are not Amazon's mostly do not care, but a signature needs one.
         let region = region.or_else(|| endpoint.as_ref().map(|_| "us-east-1".to_owned()));
-        Self { dialect, path_style, endpoint, region, timeouts: Timeouts::default() }
+        let credentials_in_environment =
+            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].iter().all(|variable| env.get(variable).is_some());
+        let timeouts = Timeouts::default();
+        Self { dialect, path_style, endpoint, region, credentials_in_environment, timeouts }
     }
 
     fn read_dialect(env: &mut Environment) -> Dialect {

@@ -116,10 +116,18 @@ fn of_status(call: &Call, status: u16) -> Option<StoreErrorKind> {
     })
 }
 
+/// Whether the store refused a request as malformed and did not say why.
+pub(super) fn is_unexplained(error: &StoreError) -> bool {
+    error.kind == StoreErrorKind::Invalid && error.detail == status_only(400)
+}
+
+fn status_only(status: u16) -> String {
+    format!("HTTP {status}")
+}
+
 /// Code and message, and what a person would not guess from them.
 fn describe(call: &Call, status: u16, code: Option<&str>, message: Option<&str>) -> String {
-    let told =
-        if code.is_none() && message.is_none() { format!("HTTP {status}") } else { join(code, message) };
+    let told = if code.is_none() && message.is_none() { status_only(status) } else { join(code, message) };
     let hint = match (status, call.operation) {
         (403, Operation::Head | Operation::Get) => {
             "; a missing object reads so too where the role lacks s3:ListBucket on the bucket"
@@ -148,7 +156,8 @@ fn chain(error: &dyn Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
-        let text = cause.to_string();
+        // Some list what they tried, a line each.
+        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         // Wrappers repeat what they wrap.
         if parts.last().is_none_or(|last| !last.contains(&text)) {
             parts.push(text);

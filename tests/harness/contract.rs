@@ -247,6 +247,7 @@ properties! {
         a_copy_may_replace_metadata_and_tags,
         a_copy_may_insist_on_the_sources_tag,
         a_copy_may_be_create_only,
+        a_copy_may_replace_only_what_was_seen,
         a_copy_of_nothing_is_not_found;
     multipart:
         parts_are_put_together_in_order,

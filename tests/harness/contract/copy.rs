@@ -105,6 +105,25 @@ pub async fn a_copy_may_be_create_only<S: ObjectStore>(ground: &Ground<'_, S>) -
     Ok(())
 }
 
+/// `If-Match` at the destination.
+pub async fn a_copy_may_replace_only_what_was_seen<S: ObjectStore>(ground: &Ground<'_, S>) -> Verdict {
+    if !ground.store.capabilities().conditional_replace {
+        return Ok(());
+    }
+    let (source, _) = source(ground).await?;
+    let copy = ground.object("copy");
+    let seen = ground.put(&copy, b"seen").await?.e_tag;
+    let replace = CopyOptions { precondition: Precondition::IfMatch(seen), ..CopyOptions::default() };
+    ground.put(&copy, b"written since").await?;
+    let stale = ground.store.copy(&source, &copy, replace.clone()).await;
+    refused(stale, &[StoreErrorKind::PreconditionFailed], "a copy over what was written since")?;
+    ensure_eq!(ground.read(&copy).await?, "written since", "what stands there");
+    ground.put(&copy, b"seen").await?;
+    ground.store.copy(&source, &copy, replace).await?;
+    ensure_eq!(ground.read(&copy).await?, "source", "bytes");
+    Ok(())
+}
+
 /// Whether or not metadata is replaced.
 pub async fn a_copy_of_nothing_is_not_found<S: ObjectStore>(ground: &Ground<'_, S>) -> Verdict {
     let (missing, copy) = (ground.object("missing"), ground.object("copy"));

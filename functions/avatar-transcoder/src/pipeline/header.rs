@@ -6,11 +6,11 @@ use shared::media_type::{self, MediaType};
 use shared::outcome::Reason;
 
 use super::colour::ColourInfo;
+use super::geometry;
 use super::limits::Limits;
 use super::orient::Orientation;
 use super::recipe::Recipe;
 use super::{gif, jpeg, webp};
-use crate::codec::webp::MAX_SIDE;
 
 /// The formats that are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +101,8 @@ pub(super) fn check(
             format!("The picture has {frames} frames; at most {} are accepted.", limits.frames),
         ));
     }
-    let edge = recipe.largest_edge().min(MAX_SIDE);
-    let needed = header.decode_bytes + upload_bytes as u64 + Limits::output_bytes(edge);
+    let (wide, high) = geometry::target(header.width, header.height, recipe.fit, recipe.largest_edge());
+    let needed = header.decode_bytes + upload_bytes as u64 + Limits::output_bytes(wide, high);
     if needed > limits.memory_bytes {
         return Err(Reason::new(
             "too-much-memory",

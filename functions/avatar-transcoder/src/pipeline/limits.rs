@@ -34,8 +34,8 @@ impl Default for Limits {
 
 impl Limits {
     /// What a rendition takes at its peak, with the encoder's own working memory and the process itself.
-    pub(crate) fn output_bytes(edge: u32) -> u64 {
-        (u64::from(edge) * u64::from(edge) * 24) + (16 << 20)
+    pub(crate) fn output_bytes(width: u32, height: u32) -> u64 {
+        (u64::from(width) * u64::from(height) * 24) + (16 << 20)
     }
 
     /// Refuses an upload that is empty or has too many bytes.

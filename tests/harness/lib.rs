@@ -1,3 +1,4 @@
 //! The local cloud.
 
 pub mod contract;
+pub mod s3;

@@ -15,17 +15,24 @@
 //! # }
 //! ```
 
-#![expect(dead_code, reason = "the HTTP side stands on this and comes next")]
-
+mod access;
+mod backend;
 mod blob;
+mod buckets;
 mod events;
 mod faults;
 mod listing;
+mod lists;
 mod model;
+mod multipart;
 mod notify;
+mod read;
+mod receive;
 mod requests;
 mod serve;
 mod server;
+mod wire;
+mod write;
 
 pub use blob::Blob;
 pub use events::{Cause, Event, form_encode};

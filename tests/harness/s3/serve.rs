@@ -1,14 +1,210 @@
-//! HTTP around the service.
+//! HTTP around the service: connections, the request log, and the faults that are none of S3's answers.
 
+use std::future::{Future, pending};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
+use super::access::{Access, Host};
+use super::backend::Backend;
+use super::events::extended_id;
+use super::faults::Fault;
+use super::requests::{Call, Request};
 use super::server::Shared;
 
+/// Long enough for the first half of a body to leave before the connection is closed.
+const FLUSH: Duration = Duration::from_millis(30);
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves whoever connects. The connections end with the returned future.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let _ = shared.now();
-    while let Ok((stream, _)) = listener.accept().await {
-        drop(stream);
+    let service = service(&shared);
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        while connections.try_join_next().is_some() {}
+        let (service, shared) = (service.clone(), shared.clone());
+        connections.spawn(async move {
+            let handle = service_fn(move |request| answer(service.clone(), shared.clone(), request));
+            // A connection that ends badly is the client's to report.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), handle).await;
+        });
+    }
+}
+
+fn service(shared: &Arc<Shared>) -> S3Service {
+    let mut auth = SimpleAuth::new();
+    for key in &shared.options.credentials {
+        auth.register(key.access_key_id.clone(), key.secret_access_key.clone().into());
+    }
+    let mut builder = S3ServiceBuilder::new(Backend { shared: shared.clone() });
+    builder.set_auth(auth);
+    builder.set_access(Access { shared: shared.clone() });
+    builder.set_host(Host);
+    builder.build()
+}
+
+fn header(headers: &HeaderMap, name: impl hyper::header::AsHeaderName) -> String {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// A call that runs. If it is dropped before its answer, its connection was cut, and the log says 0.
+async fn answer(
+    service: S3Service,
+    shared: Arc<Shared>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response<Outgoing>, Error> {
+    let request_id = shared.world().ids.opaque("request").get(..16).unwrap_or_default().to_uppercase();
+    let call = Call::new(Request {
+        operation: "Unknown".to_owned(),
+        bucket: String::new(),
+        key: String::new(),
+        status: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        principal: String::new(),
+        user_agent: header(request.headers(), USER_AGENT),
+        trace_id: header(request.headers(), "x-amzn-trace-id"),
+        request_id: request_id.clone(),
+        fault: None,
+    });
+    shared.log.push(call.clone());
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(call.clone());
+    let body = s3s::Body::http_body_unsync(Drained { inner: Some(body), call: call.clone() });
+    let result = service.call(hyper::Request::from_parts(parts, body)).await;
+    let mut response = result.map_err(Error::from)?;
+    let fault = call.lock().fault;
+    match fault {
+        Some(Fault::CloseBeforeEffect | Fault::CloseAfterEffect) => {
+            return Err(Box::new(io::Error::other("closed by an injected fault")));
+        }
+        Some(Fault::HangAfterEffect) => pending().await,
+        Some(Fault::ErrorInside200) if response.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+            *response.status_mut() = StatusCode::OK;
+        }
+        _ => {}
+    }
+    if response.status() == StatusCode::NOT_MODIFIED {
+        *response.body_mut() = s3s::Body::empty();
+    }
+    let id = HeaderValue::try_from(&request_id);
+    let id_2 = HeaderValue::try_from(extended_id(&request_id));
+    let named = |name: &'static str, value: Result<HeaderValue, _>| {
+        value.ok().map(|value| (HeaderName::from_static(name), value))
+    };
+    let headers = response.headers_mut();
+    headers.extend(named("x-amz-request-id", id));
+    headers.extend(named("x-amz-id-2", id_2));
+    headers.insert("server", HeaderValue::from_static("AmazonS3"));
+    call.lock().status = response.status().as_u16();
+    let declared = header(response.headers(), CONTENT_LENGTH).parse().ok();
+    let cut_at = (fault == Some(Fault::TruncatedBody))
+        .then(|| declared.or(response.body().size_hint().exact()).unwrap_or_default() / 2);
+    Ok(response.map(|inner| Outgoing { inner, call, cut_at, sent: 0, closing: None }))
+}
+
+/// A request's body. What is left of it when the answer is ready is read and thrown away, because a
+/// client that is still sending would see a reset connection instead of the answer.
+struct Drained {
+    inner: Option<Incoming>,
+    call: Call,
+}
+
+impl Body for Drained {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let polled = Pin::new(inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.call.lock().bytes_in += data.len() as u64;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        let Some(mut rest) = self.inner.take().filter(|body| !body.is_end_stream()) else { return };
+        tokio::spawn(async move { while let Some(Ok(_)) = rest.frame().await {} });
+    }
+}
+
+/// A response's body, counted, and cut if it is to be.
+struct Outgoing {
+    inner: s3s::Body,
+    call: Call,
+    cut_at: Option<u64>,
+    sent: u64,
+    closing: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(closing) = &mut self.closing {
+            std::task::ready!(closing.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(Box::new(io::Error::other("cut by an injected fault")))));
+        }
+        let polled = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Some(Ok(frame)) = polled else { return Poll::Ready(polled) };
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(other) => return Poll::Ready(Some(Ok(other))),
+        };
+        if let Some(cut_at) = self.cut_at
+            && self.sent + data.len() as u64 >= cut_at
+        {
+            data.truncate(usize::try_from(cut_at - self.sent).unwrap_or(usize::MAX));
+            self.closing = Some(Box::pin(tokio::time::sleep(FLUSH)));
+        }
+        self.sent += data.len() as u64;
+        self.call.lock().bytes_out += data.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.cut_at.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

@@ -264,18 +264,18 @@ impl S3 for Backend {
     }
 
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
-        answer(self.list_v1(req.input)?)
+        answer(self.list_v1(&req.input)?)
     }
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
-        answer(self.list_v2(req.input)?)
+        answer(self.list_v2(&req.input)?)
     }
 
     async fn list_object_versions(
         &self,
         req: S3Request<ListObjectVersionsInput>,
     ) -> Answer<ListObjectVersionsOutput> {
-        answer(self.list_versions(req.input)?)
+        answer(self.list_versions(&req.input)?)
     }
 
     async fn get_object_tagging(

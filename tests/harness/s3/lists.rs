@@ -65,7 +65,7 @@ impl Backend {
         Ok((objects, prefixes, page.next))
     }
 
-    pub(super) fn list_v1(&self, input: ListObjectsInput) -> S3Result<ListObjectsOutput> {
+    pub(super) fn list_v1(&self, input: &ListObjectsInput) -> S3Result<ListObjectsOutput> {
         let limit = limit(input.max_keys)?;
         let encoding = input.encoding_type.as_ref();
         let query = Query {
@@ -92,7 +92,7 @@ impl Backend {
         })
     }
 
-    pub(super) fn list_v2(&self, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
+    pub(super) fn list_v2(&self, input: &ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
         let limit = limit(input.max_keys)?;
         let encoding = input.encoding_type.as_ref();
         let token_after = input.continuation_token.as_deref().map(after_of).transpose()?;
@@ -123,7 +123,10 @@ impl Backend {
         })
     }
 
-    pub(super) fn list_versions(&self, input: ListObjectVersionsInput) -> S3Result<ListObjectVersionsOutput> {
+    pub(super) fn list_versions(
+        &self,
+        input: &ListObjectVersionsInput,
+    ) -> S3Result<ListObjectVersionsOutput> {
         let limit = limit(input.max_keys)?;
         let encoding = input.encoding_type.as_ref();
         let version_marker = input.version_id_marker.as_deref().filter(|marker| !marker.is_empty());

@@ -15,7 +15,8 @@ use shared::object_ref::ObjectRef;
 use shared::runtime::{Invocation, InvocationError};
 use shared::short_code::ShortCode;
 use shared::store::{
-    FaultStore, ListOptions, MemoryStore, ObjectStore, Operation, Precondition, PutOptions, RecordingStore,
+    Fault, FaultStore, ListOptions, MemoryStore, ObjectStore, Operation, Precondition, PutOptions,
+    RecordingStore,
 };
 
 /// A square PNG of one colour, its content told apart by `shade`.
@@ -173,17 +174,81 @@ async fn a_chain_with_no_code_left_fails_for_good_and_overwrites_nothing() {
 
 #[tokio::test]
 async fn a_tag_that_is_no_digest_leads_nobody_astray() {
-    let memory = store();
+    let memory = MemoryStore::new().with_versioned_bucket("uploads").with_bucket("avatars");
     let content = png(1);
-    let kms_tag = "00000000000000000000000000000000";
-    upload(&memory, "u/me.png", &content).await;
-    // Somebody's avatar stands at the code of the false digest.
-    let other = ObjectRef::new("avatars", format!("u/{}.webp", ShortCode::of_digest(&[0; 16], 0)));
+    let object = ObjectRef::new("uploads", "u/me.png");
+    let version = memory.put(&object, content.clone(), PutOptions::default()).await.unwrap().version_id;
+    // Somebody's avatar stands at the code of what KMS gave as a tag.
+    let kms_tag = [0; 16];
+    let other = ObjectRef::new("avatars", format!("u/{}.webp", ShortCode::of_digest(&kms_tag, 0)));
     memory.put(&other, Bytes::from_static(b"theirs"), PutOptions::default()).await.unwrap();
-    // By hand the tag is left out, so that the read is not conditional on the false one.
-    let event = json!({"bucket": "uploads", "key": "u/me.png"});
+    let mut event = event("u/me.png", content.len(), &hex::encode(kms_tag));
+    event["Records"][0]["s3"]["object"]["versionId"] = json!(version);
     let outcome = outcome(memory, config(&[]), &event).await;
-    assert_eq!(outcome["avatar"]["code"], code(&content, 0).as_str(), "{kms_tag}");
+    assert_eq!(outcome["status"], "stored");
+    assert_eq!((&outcome["avatar"]["code"], &outcome["avatar"]["n"]), (&json!(code(&content, 0)), &json!(0)));
+}
+
+/// Two pictures with the same `code(0)`, found by trying what may stand behind the end of a PNG: a million tries, as
+/// forty bits promise.
+fn colliding_pictures() -> (Bytes, Bytes) {
+    let base = png(7);
+    let started = Md5::new().chain_update(&base);
+    let mut seen = std::collections::HashMap::new();
+    for n in 0_u64.. {
+        let digest = started.clone().chain_update(n.to_le_bytes()).finalize();
+        if let Some(other) = seen.insert(<[u8; 5]>::try_from(&digest[..5]).unwrap(), n) {
+            let picture = |n: u64| Bytes::from([&base[..], &n.to_le_bytes()].concat());
+            return (picture(other), picture(n));
+        }
+    }
+    unreachable!("numbers run out later than codes")
+}
+
+#[tokio::test]
+async fn two_pictures_whose_codes_collide_both_stand() {
+    let (first, second) = colliding_pictures();
+    assert_ne!(first, second);
+    assert_eq!(code(&first, 0), code(&second, 0));
+    let memory = store();
+    let first_event = upload(&memory, "u/first.png", &first).await;
+    let second_event = upload(&memory, "u/second.png", &second).await;
+    let first_outcome = outcome(memory.clone(), config(&[]), &first_event).await;
+    let second_outcome = outcome(memory.clone(), config(&[]), &second_event).await;
+    assert_eq!(first_outcome["avatar"]["code"], code(&first, 0).as_str());
+    assert_eq!(second_outcome["avatar"]["code"], code(&second, 1).as_str());
+    // Whoever resolves an address goes by the digest that the avatar carries.
+    for (content, n) in [(&first, 0), (&second, 1)] {
+        let avatar = ObjectRef::new("avatars", format!("u/{}.webp", code(content, n)));
+        let meta = memory.head(&avatar).await.unwrap();
+        assert_eq!(meta.metadata["source-md5"], hex::encode(Md5::digest(content)));
+    }
+    for event in [first_event, second_event] {
+        assert_eq!(outcome(memory.clone(), config(&[]), &event).await["status"], "unchanged");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_makes_the_invocation_fail_and_the_next_one_finds_its_way() {
+    for operation in [Operation::Head, Operation::Get, Operation::Put] {
+        for fault in [Fault::Throttle, Fault::Unavailable, Fault::TimeoutBefore, Fault::TimeoutAfter] {
+            let memory = store();
+            let event = upload(&memory, "u/me.png", &png(1)).await;
+            let error = invoke(FaultStore::new(memory.clone()).on(operation, fault), config(&[]), &event)
+                .await
+                .unwrap_err();
+            assert_eq!(error.error_type, "Retryable", "{operation:?} {fault:?}");
+            let again = outcome(memory, config(&[]), &event).await;
+            assert!(
+                ["stored", "unchanged"].contains(&again["status"].as_str().unwrap()),
+                "{operation:?} {fault:?}"
+            );
+        }
+    }
+    let memory = store();
+    let event = upload(&memory, "u/me.png", &png(1)).await;
+    let cut = FaultStore::new(memory).on(Operation::Get, Fault::TruncatedBody);
+    assert_eq!(invoke(cut, config(&[]), &event).await.unwrap_err().error_type, "Retryable");
 }
 
 #[tokio::test]

@@ -14,3 +14,4 @@ pub mod runtime;
 pub mod short_code;
 pub mod store;
 pub mod telemetry;
+pub mod ticket;

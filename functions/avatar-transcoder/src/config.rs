@@ -2,6 +2,7 @@
 
 use shared::env::{self, BUCKET_NAME, Environment};
 use shared::object_ref::{ETag, ObjectRef};
+use shared::ticket::KeyReference;
 
 use crate::address::Kinds;
 use crate::pipeline::{Animation, Fit, Gravity, Limits, PIPELINE_VERSION};
@@ -56,6 +57,10 @@ pub struct Config {
     pub limits: Limits,
     /// `ACCEPT_MULTIPART`.
     pub accept_multipart: bool,
+    /// `TICKET_KEYS`.
+    pub ticket_keys: Option<KeyReference>,
+    /// `TICKET_REQUIRED`.
+    pub ticket_required: bool,
 }
 
 impl Config {
@@ -78,6 +83,13 @@ impl Config {
             "up to 8 different numbers of pixels from 16 to 4096, separated by commas",
             extra_edges,
         );
+        if environment.get("TICKET_REQUIRED") == Some("true") && environment.get("TICKET_KEYS").is_none() {
+            environment.mistake(
+                "TICKET_REQUIRED",
+                false,
+                "TICKET_KEYS beside it, or every upload would be rejected",
+            );
+        }
         if extra_edges.contains(&edge) {
             environment.mistake("AVATAR_EXTRA_EDGES", false, "edges other than AVATAR_EDGE");
         }
@@ -133,6 +145,8 @@ impl Config {
                 ..defaults
             },
             accept_multipart: environment.or("ACCEPT_MULTIPART", false, "true or false", env::boolean),
+            ticket_keys: KeyReference::read(environment),
+            ticket_required: environment.or("TICKET_REQUIRED", false, "true or false", env::boolean),
         }
     }
 

@@ -13,9 +13,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value, json};
+use sha2::Sha256;
 use shared::clock::Clock;
 use shared::dispatch;
 use shared::event::ObjectEvent;
+use shared::media_type::{self, MediaType};
 use shared::object_ref::{ETag, ObjectRef};
 use shared::outcome::{Outcome, Reason, RetryClass, Source, Status};
 use shared::runtime::{Invocation, InvocationError};
@@ -23,6 +25,7 @@ use shared::short_code::ShortCode;
 use shared::store::{
     GetOptions, ObjectMeta, ObjectStore, PRODUCED_BY, Precondition, PutOptions, StoreError, StoreErrorKind,
 };
+use shared::ticket::{self, Claims, Facts, TicketKeys};
 use tokio::sync::OnceCell;
 
 use crate::address::Folder;
@@ -48,6 +51,7 @@ pub struct Deps<S, C> {
     store: S,
     clock: C,
     config: Config,
+    keys: Option<TicketKeys>,
     /// The recipe and its text, which need the watermark; read when the first upload arrives.
     recipe: OnceCell<(Arc<Recipe>, String)>,
 }
@@ -55,7 +59,8 @@ pub struct Deps<S, C> {
 impl<S, C> Deps<S, C> {
     /// Puts the parts together; nothing is read yet.
     pub fn new(store: S, clock: C, config: Config) -> Self {
-        Self { store, clock, config, recipe: OnceCell::new() }
+        let keys = config.ticket_keys.clone().map(TicketKeys::new);
+        Self { store, clock, config, keys, recipe: OnceCell::new() }
     }
 }
 
@@ -80,6 +85,8 @@ pub async fn handle<S: ObjectStore, C: Clock>(
 
 /// Why a record ends before its avatar stands.
 enum Stop {
+    /// Something that ends as it is.
+    End(Outcome),
     Skip(Reason),
     Reject(Reason),
     Fail(Reason, RetryClass),
@@ -134,6 +141,7 @@ async fn one<S: ObjectStore, C: Clock>(
 ) -> Outcome {
     let outcome = match avatar(deps, event, invocation).await {
         Ok(avatar) => settle(deps, event, avatar).await,
+        Err(Stop::End(outcome)) => outcome,
         Err(Stop::Skip(reason)) => Outcome::skipped(reason),
         Err(Stop::Fail(reason, retry)) => Outcome::failed(reason, retry),
         Err(Stop::Reject(reason)) => {
@@ -177,8 +185,9 @@ async fn avatar<S: ObjectStore, C: Clock>(
     let folder = admission::admit(event, config)?;
     let (recipe, recipe_text) = deps.recipe().await?;
 
-    // The tag of a single-part upload is its MD5, so an avatar that stands already needs no download.
-    let hint = event.e_tag.as_ref().and_then(ETag::md5_hint);
+    // The tag of a single-part upload is its MD5, so an avatar that stands already needs no download. With
+    // tickets the upload itself has to be looked at: its metadata comes with its bytes.
+    let hint = event.e_tag.as_ref().and_then(ETag::md5_hint).filter(|_| deps.keys.is_none());
     let mut hinted = None;
     if let Some(digest) = hint {
         let place = find_place(deps, &folder, digest, recipe_text, 0).await?;
@@ -282,10 +291,37 @@ async fn read<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) 
     }
     admission::check_parts(&found.meta.e_tag, &deps.config).map_err(Stop::Reject)?;
     admission::check_size(found.meta.size, limit).map_err(Stop::Reject)?;
-    let e_tag = found.meta.e_tag.clone();
+    let claims = authenticate(deps, &found.meta).await?;
+    let (e_tag, created_at) = (found.meta.e_tag.clone(), event.time.unwrap_or(found.meta.last_modified));
     let bytes = found.bytes(limit).await?;
     let digest = Md5::digest(&bytes).into();
+    if let Some(claims) = claims {
+        let facts = Facts {
+            object: &event.object,
+            created_at,
+            size: bytes.len() as u64,
+            media_type: media_type::sniff(&bytes).map(MediaType::essence),
+            md5: Some(digest),
+            sha256: claims.sha256.is_some().then(|| Sha256::digest(&bytes).into()),
+        };
+        if let Some(reason) = claims.failures(&facts).into_iter().next() {
+            return Err(Stop::Reject(reason));
+        }
+    }
     Ok(Upload { bytes, digest, e_tag })
+}
+
+/// The claims of the ticket that came with an upload; `None` where no ticket is needed and none came.
+async fn authenticate<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    meta: &ObjectMeta,
+) -> Result<Option<Claims>, Stop> {
+    let Some(keys) = &deps.keys else { return Ok(None) };
+    let Some(token) = meta.metadata.get(ticket::METADATA) else {
+        return if deps.config.ticket_required { Err(Stop::Reject(ticket::missing())) } else { Ok(None) };
+    };
+    let verdict = keys.authenticate(token, &deps.store, &deps.clock).await;
+    verdict.map_err(|error| Stop::End(error.outcome()))?.map(Some).map_err(Stop::Reject)
 }
 
 /// What became of the renditions at a place.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what helpers of tests cannot do, fails the test")]
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use md5::{Digest, Md5};
@@ -354,6 +356,43 @@ async fn a_missing_bucket_fails_for_good_and_names_it() {
     let outcome = outcome(memory, config(&[]), &event).await;
     assert_eq!((outcome["status"].as_str(), outcome["retry"].as_str()), (Some("failed"), Some("permanent")));
     assert!(outcome["reason"]["message"].as_str().unwrap().contains("avatars"), "{outcome}");
+}
+
+#[tokio::test]
+async fn with_keys_a_ticket_is_checked_before_anything_is_decoded() {
+    let secret = [7; 32];
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwks = json!({"keys": [{"kty": "oct", "kid": "mac", "k": b64(&secret)}]}).to_string();
+    let mint = |sub: &str| {
+        let payload =
+            json!({"aud": "uploads", "sub": sub, "exp": 4_000_000_000_u32, "content_type": "image/*"});
+        let message =
+            format!("{}.{}", b64(br#"{"alg":"HS256","kid":"mac"}"#), b64(payload.to_string().as_bytes()));
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
+        format!("{message}.{}", b64(ring::hmac::sign(&key, message.as_bytes()).as_ref()))
+    };
+    let settings: &[(&str, &str)] = &[("TICKET_KEYS", &jwks), ("TICKET_REQUIRED", "true")];
+    for (ticket, content, expected) in [
+        (None, png(1), "ticket-missing"),
+        (Some(mint("u/other.png")), png(1), "ticket-wrong-key"),
+        (Some("garbage".to_owned()), png(1), "ticket-malformed"),
+        (Some(mint("u/me.png")), Bytes::from_static(b"<html>"), "ticket-wrong-type"),
+        (Some(mint("u/me.png")), png(1), "stored"),
+    ] {
+        let memory = store();
+        let put = PutOptions {
+            metadata: ticket.map(|ticket| ("ticket".to_owned(), ticket)).into_iter().collect(),
+            ..PutOptions::default()
+        };
+        let tag =
+            memory.put(&ObjectRef::new("uploads", "u/me.png"), content.clone(), put).await.unwrap().e_tag;
+        let outcome =
+            outcome(memory.clone(), config(settings), &event("u/me.png", content.len(), tag.as_str())).await;
+        let said = outcome["reason"]["code"].as_str().or(outcome["status"].as_str());
+        assert_eq!(said, Some(expected));
+        let written = memory.list("avatars", ListOptions::default()).await.unwrap().objects.len();
+        assert_eq!(written, usize::from(expected == "stored"));
+    }
 }
 
 /// Everything that stands in both buckets: key, tag, metadata and tags.

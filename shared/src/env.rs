@@ -3,13 +3,15 @@
 //! An error names the variable, its value and what is expected, because the person who reads it sits
 //! before a template and not before this code. Values of variables that hold secrets are never shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 /// The variables of a process, or of a test.
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    asked: Mutex<BTreeSet<String>>,
     mistakes: Vec<Mistake>,
 }
 
@@ -54,7 +56,13 @@ impl Environment {
 
     /// The value of `variable`; an empty one counts as not set, as templates cannot leave one out.
     pub fn get(&self, variable: &str) -> Option<&str> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(variable.to_owned());
         self.variables.get(variable).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The variables that were asked for so far, set or not: what a template has to set.
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes a mistake found in a value that was read by [`Environment::get`]. The value is shown;
@@ -117,6 +125,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
         Self {
             variables: variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+            asked: Mutex::default(),
             mistakes: Vec::new(),
         }
     }
@@ -168,6 +177,13 @@ mod tests {
              KEEP=\"yes\": expected true or false; BUCKET is not set: expected a bucket name: 3 to 63 \
              lower-case letters, digits, dots and hyphens"
         );
+    }
+
+    #[test]
+    fn what_was_asked_for_is_known_whether_it_was_set_or_not() {
+        let env = Environment::from_iter([("SET", "1"), ("NOT_ASKED_FOR", "1")]);
+        let _ = (env.get("SET"), env.get("MISSING"));
+        assert_eq!(env.asked().into_iter().collect::<Vec<_>>(), ["MISSING", "SET"]);
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 mod store_contract;
 mod store_failures;
+mod template;

@@ -139,6 +139,11 @@ impl Call {
         self.of_version
     }
 
+    /// What IAM is asked about the call itself: action and ARN.
+    pub(super) fn permission(&self) -> (&'static str, String) {
+        (self.operation.action(self.of_version), self.arn())
+    }
+
     fn arn(&self) -> String {
         match &self.key {
             Some(key) => format!("arn:aws:s3:::{}/{key}", self.bucket),

@@ -28,7 +28,7 @@ pub use call::{Call, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use fault::{Fault, FaultStore};
 pub use memory::MemoryStore;
-pub use record::RecordingStore;
+pub use record::{Permission, RecordingStore};
 pub use s3::{Dialect, S3Config, S3Store, Timeouts};
 
 /// The name of the user metadata that marks what these functions wrote themselves, so that none of them

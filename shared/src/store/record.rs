@@ -1,5 +1,6 @@
 //! A decorator that writes down which calls were made, so that a test can count requests.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,18 +13,22 @@ use super::{
 };
 use crate::object_ref::{ETag, ObjectRef};
 
+/// What a call needs to be allowed, as IAM spells it: the action and the resource's ARN.
+pub type Permission = (&'static str, String);
+
 /// A store whose calls are written down. Clones share the recording.
 #[derive(Debug, Clone)]
 pub struct RecordingStore<S> {
     inner: S,
     calls: Arc<Mutex<Vec<Call>>>,
+    permissions: Arc<Mutex<BTreeSet<Permission>>>,
     bytes_read: Arc<AtomicU64>,
 }
 
 impl<S> RecordingStore<S> {
     /// `inner`, with nothing written down so far.
     pub fn new(inner: S) -> Self {
-        Self { inner, calls: Arc::default(), bytes_read: Arc::default() }
+        Self { inner, calls: Arc::default(), permissions: Arc::default(), bytes_read: Arc::default() }
     }
 
     /// The calls so far, in order.
@@ -47,6 +52,13 @@ impl<S> RecordingStore<S> {
         self.lock().iter().filter(|call| call.operation == operation).count()
     }
 
+    /// What all calls since the start needed to be allowed, what S3 asks beside the call's own action included: a
+    /// copy reads its source with the tags that it keeps, and what replaces or deletes under a condition reads the
+    /// entity tag.
+    pub fn permissions(&self) -> BTreeSet<Permission> {
+        self.permissions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many bytes of bodies were read, which may be fewer than were asked for.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
@@ -62,11 +74,37 @@ impl<S> RecordingStore<S> {
     }
 
     fn note_object(&self, operation: Operation, object: &ObjectRef) {
-        self.lock().push(Call::on_object(operation, object));
+        self.note(Call::on_object(operation, object));
     }
 
     fn note_bucket(&self, operation: Operation, bucket: &str) {
-        self.lock().push(Call::on_bucket(operation, bucket));
+        self.note(Call::on_bucket(operation, bucket));
+    }
+
+    fn note(&self, call: Call) {
+        // A batch delete is allowed item by item.
+        if call.operation != Operation::DeleteBatch {
+            self.need(&call);
+        }
+        self.lock().push(call);
+    }
+
+    fn need_options(&self, object: &ObjectRef, options: &PutOptions) {
+        if !options.tags.is_empty() {
+            self.need(&Call::on_object(Operation::PutTags, object));
+        }
+        self.need_condition(object, &options.precondition);
+    }
+
+    /// To replace what has an entity tag, one has to be allowed to see it.
+    fn need_condition(&self, object: &ObjectRef, precondition: &Precondition) {
+        if matches!(precondition, Precondition::IfMatch(_)) {
+            self.need(&Call::on_object(Operation::Get, object));
+        }
+    }
+
+    fn need(&self, call: &Call) {
+        self.permissions.lock().unwrap_or_else(PoisonError::into_inner).insert(call.permission());
     }
 }
 
@@ -94,6 +132,7 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
 
     async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
         self.note_object(Operation::Put, object);
+        self.need_options(object, &options);
         self.inner.put(object, body, options).await
     }
 
@@ -104,16 +143,33 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         options: CopyOptions,
     ) -> StoreResult<PutResult> {
         self.note_object(Operation::Copy, destination);
+        self.need(&Call::on_object(Operation::Get, source));
+        if options.tags.is_none() {
+            self.need(&Call::on_object(Operation::GetTags, source));
+        }
+        if options.tags.as_ref().is_none_or(|tags| !tags.is_empty()) {
+            self.need(&Call::on_object(Operation::PutTags, destination));
+        }
+        self.need_condition(destination, &options.precondition);
         self.inner.copy(source, destination, options).await
     }
 
     async fn delete(&self, object: &ObjectRef, if_match: Option<&ETag>) -> StoreResult<()> {
         self.note_object(Operation::Delete, object);
+        if if_match.is_some() {
+            self.need(&Call::on_object(Operation::Get, object));
+        }
         self.inner.delete(object, if_match).await
     }
 
     async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
         self.note_bucket(Operation::DeleteBatch, bucket);
+        for item in items {
+            self.need(&Call::on_item(bucket, item));
+            if item.if_match.is_some() {
+                self.need(&Call::on_object(Operation::Get, &ObjectRef::new(bucket, &item.key)));
+            }
+        }
         self.inner.delete_batch(bucket, items).await
     }
 
@@ -154,6 +210,7 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
 
     async fn create_upload(&self, object: &ObjectRef, options: PutOptions) -> StoreResult<String> {
         self.note_object(Operation::CreateUpload, object);
+        self.need_options(object, &options);
         self.inner.create_upload(object, options).await
     }
 
@@ -176,6 +233,7 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         precondition: Precondition,
     ) -> StoreResult<PutResult> {
         self.note_object(Operation::CompleteUpload, object);
+        self.need_condition(object, &precondition);
         self.inner.complete_upload(object, upload_id, parts, precondition).await
     }
 
@@ -203,6 +261,8 @@ mod tests {
         let calls: Vec<_> = store.calls().iter().map(Call::to_string).collect();
         assert_eq!(calls, ["put b/k", "get b/k"]);
         assert_eq!(store.count(Operation::Get), 1);
+        let arn = || "arn:aws:s3:::b/k".to_owned();
+        assert_eq!(store.permissions(), [("s3:GetObject", arn()), ("s3:PutObject", arn())].into());
         assert_eq!(store.take().len(), 2);
         assert!(store.calls().is_empty());
     }

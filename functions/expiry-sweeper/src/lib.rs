@@ -1,6 +1,7 @@
 //! The expiry sweeper: deletes what its retention policy says has expired, and proves it in a report.
 //!
-//! A schedule or a batch comes in; the [`policy`] says what expires; a pure decision is made about each
-//! object; the handler lists, deletes and reports, and can be stopped at any moment.
+//! A schedule or a batch comes in; the [`policy`] says what expires; the [`decision`] about each object is
+//! a function of values; the handler lists, deletes and reports, and can be stopped at any moment.
 
+pub mod decision;
 pub mod policy;

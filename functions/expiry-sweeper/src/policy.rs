@@ -58,7 +58,7 @@ pub struct Policy {
 /// One rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its name: lower-case letters, digits, `-`, `_` and `.`.
+    /// Its name: lower-case letters, digits, `-` and `_`.
     pub id: String,
     /// The bucket.
     pub bucket: String,

@@ -335,11 +335,10 @@ fn rule_id(fields: &mut Fields<'_, '_>) -> Option<String> {
         return None;
     };
     let fits = (1..=64).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+        && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
         && id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     if !fits {
-        let message =
-            format!("{id:?} is no id; expected up to 64 lower-case letters, digits, '-', '_' and '.'");
+        let message = format!("{id:?} is no id; expected up to 64 lower-case letters, digits, '-' and '_'");
         fields.mistake("id", "bad-id", message);
     }
     fits.then(|| id.to_owned())

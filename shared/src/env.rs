@@ -8,11 +8,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use crate::credentials::KeySlot;
+
 /// The variables of a process, or of a test.
 pub struct Environment {
     variables: BTreeMap<String, String>,
     asked: Mutex<BTreeSet<String>>,
     mistakes: Vec<Mistake>,
+    keys: Option<KeySlot>,
 }
 
 /// One variable that cannot be used.
@@ -52,6 +55,17 @@ impl Environment {
         Self::from_iter(
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
         )
+    }
+
+    /// The same, on a platform that hands keys to a running process.
+    #[must_use]
+    pub fn with_keys(self, keys: KeySlot) -> Self {
+        Self { keys: Some(keys), ..self }
+    }
+
+    /// Where the platform puts the keys of the moment, if it does so.
+    pub fn keys(&self) -> Option<&KeySlot> {
+        self.keys.as_ref()
     }
 
     /// The value of `variable`; an empty one counts as not set, as templates cannot leave one out.
@@ -127,6 +141,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
             variables: variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
             asked: Mutex::default(),
             mistakes: Vec::new(),
+            keys: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! A module stands here once two functions need it.
 
 pub mod clock;
+pub mod credentials;
 pub mod dispatch;
 pub mod env;
 pub mod event;

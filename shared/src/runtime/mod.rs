@@ -66,7 +66,7 @@ impl Platform {
         if is_set(&"AWS_LAMBDA_RUNTIME_API") {
             Some(Self::Lambda)
         } else {
-            FUNCTION_COMPUTE.iter().any(|variable| is_set(variable)).then_some(Self::FunctionCompute)
+            FUNCTION_COMPUTE.iter().any(is_set).then_some(Self::FunctionCompute)
         }
     }
 }

@@ -7,6 +7,7 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::events::{Cause, Event};
+use super::form::FileName;
 use super::model::{Bucket, Ids, StoredObject, Versioning, WriteConditions};
 use super::requests::Call;
 use super::server::Shared;
@@ -227,6 +228,12 @@ impl S3 for Backend {
         let (who, trailers) = (Who::of(&req), req.trailing_headers.take());
         // A form upload comes this way too; its headers are about the form, not about the object.
         if req.method == hyper::Method::POST {
+            if let Some(name) = req.extensions.get::<FileName>() {
+                req.input.key = name.fill(&req.input.key);
+            }
+            if let Some(call) = req.extensions.get::<Call>() {
+                call.lock().key.clone_from(&req.input.key);
+            }
             return answer(self.put(req.input, Cause::Post, &HeaderMap::new(), None, &who).await?);
         }
         answer(self.put(req.input, Cause::Put, &req.headers, trailers, &who).await?)

@@ -21,6 +21,7 @@ mod blob;
 mod buckets;
 mod events;
 mod faults;
+mod form;
 mod listing;
 mod lists;
 mod model;

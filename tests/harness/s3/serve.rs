@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
@@ -24,6 +24,7 @@ use super::access::{Access, Host};
 use super::backend::Backend;
 use super::events::extended_id;
 use super::faults::Fault;
+use super::form::FileName;
 use super::requests::{Call, Request};
 use super::server::Shared;
 
@@ -88,7 +89,13 @@ async fn answer(
     shared.log.push(call.clone());
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(call.clone());
-    let body = s3s::Body::http_body_unsync(Drained { inner: Some(body), call: call.clone() });
+    let is_form = header(&parts.headers, CONTENT_TYPE).starts_with("multipart/form-data");
+    let file_name = is_form.then(FileName::default);
+    if let Some(file_name) = file_name.clone() {
+        parts.extensions.insert(file_name);
+    }
+    let body = Drained { inner: Some(body), call: call.clone(), file_name };
+    let body = s3s::Body::http_body_unsync(body);
     let result = service.call(hyper::Request::from_parts(parts, body)).await;
     let mut response = result.map_err(Error::from)?;
     let fault = call.lock().fault;
@@ -105,6 +112,7 @@ async fn answer(
     if response.status() == StatusCode::NOT_MODIFIED {
         *response.body_mut() = s3s::Body::empty();
     }
+    escape_control_characters(&mut response);
     let id = HeaderValue::try_from(&request_id);
     let id_2 = HeaderValue::try_from(extended_id(&request_id));
     let named = |name: &'static str, value: Result<HeaderValue, _>| {
@@ -121,11 +129,32 @@ async fn answer(
     Ok(response.map(|inner| Outgoing { inner, call, cut_at, sent: 0, closing: None }))
 }
 
+/// Writes characters that XML 1.0 cannot carry as S3 does: as references, which lenient parsers read.
+fn escape_control_characters(response: &mut s3s::HttpResponse) {
+    let is_plain = |byte: u8| byte >= 0x20 || matches!(byte, b'\t' | b'\n');
+    if !header(response.headers(), CONTENT_TYPE).ends_with("xml") {
+        return;
+    }
+    let Some(body) = response.body().bytes().filter(|body| !body.iter().copied().all(is_plain)) else {
+        return;
+    };
+    let mut escaped = Vec::with_capacity(body.len() + 64);
+    for byte in body {
+        match is_plain(byte) {
+            true => escaped.push(byte),
+            false => escaped.extend_from_slice(format!("&#x{byte:X};").as_bytes()),
+        }
+    }
+    response.headers_mut().remove(CONTENT_LENGTH);
+    *response.body_mut() = s3s::Body::from(escaped);
+}
+
 /// A request's body. What is left of it when the answer is ready is read and thrown away, because a
 /// client that is still sending would see a reset connection instead of the answer.
 struct Drained {
     inner: Option<Incoming>,
     call: Call,
+    file_name: Option<FileName>,
 }
 
 impl Body for Drained {
@@ -142,6 +171,9 @@ impl Body for Drained {
             && let Some(data) = frame.data_ref()
         {
             self.call.lock().bytes_in += data.len() as u64;
+            if let Some(name) = &self.file_name {
+                name.watch(data);
+            }
         }
         polled
     }

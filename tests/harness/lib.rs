@@ -1,4 +1,5 @@
 //! The local cloud.
 
 pub mod contract;
+pub mod lambda;
 pub mod s3;

@@ -1,6 +1,11 @@
 //! Acceptance tests.
 
+#[cfg(test)]
+mod cloud;
+#[cfg(test)]
 mod runtime_api;
+#[cfg(test)]
 mod store_contract;
+#[cfg(test)]
 mod store_failures;
 mod template;

@@ -1,8 +1,9 @@
 //! The contract suite on every store there is.
 
-use harness::contract::Subject;
+use harness::contract::{Endpoint, Subject, subject_at};
+use harness::s3::{Options, Server};
 use harness::store_contract;
-use shared::store::{FaultStore, MemoryStore, RecordingStore};
+use shared::store::{FaultStore, MemoryStore, RecordingStore, S3Store};
 
 const PLAIN: &str = "plain-bucket";
 const VERSIONED: &str = "versioned-bucket";
@@ -15,7 +16,23 @@ fn memory() -> MemoryStore {
     MemoryStore::new().with_bucket(PLAIN).with_versioned_bucket(VERSIONED)
 }
 
+/// The adapter for S3, against a server of its own for each property.
+async fn embedded() -> Subject<S3Store> {
+    let server = Server::start(Options::default()).await.unwrap();
+    let credentials = server.credentials();
+    let endpoint = Endpoint {
+        url: server.endpoint(),
+        access_key_id: credentials.access_key_id,
+        secret_access_key: credentials.secret_access_key,
+    };
+    let subject = subject_at(&endpoint, "run").await.unwrap();
+    // The server ends with the test's own runtime, not before.
+    std::mem::forget(server);
+    subject
+}
+
 store_contract!(memory_store, async { subject(memory()) });
 store_contract!(memory_store_in_small_pages, async { subject(memory().with_page_size(2)) });
 store_contract!(recording_store, async { subject(RecordingStore::new(memory())) });
 store_contract!(fault_store_without_faults, async { subject(FaultStore::new(memory())) });
+store_contract!(s3_store_at_the_embedded_s3, embedded());

@@ -1,7 +1,5 @@
 //! What the adapter for S3 makes of answers that go wrong, told byte by byte.
 
-#![expect(clippy::unwrap_used, reason = "the scripted server is part of the test, which fails by panicking")]
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

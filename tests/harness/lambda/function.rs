@@ -151,7 +151,7 @@ impl Inner {
             if pause.is_none() {
                 self.keep(attempt, &event, &result);
             }
-            self.report(Report {
+            self.report(&Report {
                 function: self.config.name.clone(),
                 attempt,
                 last: pause.is_none(),
@@ -178,7 +178,7 @@ impl Inner {
         locked(&self.failures).push(record);
     }
 
-    fn report(&self, report: Report) {
+    fn report(&self, report: &Report) {
         locked(&self.reports).retain(|listener| listener.send(report.clone()).is_ok());
     }
 }

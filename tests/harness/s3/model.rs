@@ -50,6 +50,13 @@ pub struct Attributes {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Attributes {
+    /// Nothing but a `Content-Type`.
+    pub fn of_type(content_type: impl Into<String>) -> Self {
+        Self { content_type: Some(content_type.into()), ..Self::default() }
+    }
+}
+
 /// A version of an object.
 #[derive(Debug, Clone)]
 pub struct StoredObject {

@@ -1,0 +1,3 @@
+//! The avatar function end to end: real uploads, the real binary, the store's own events.
+
+mod avatar;

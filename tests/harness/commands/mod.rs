@@ -1,0 +1,44 @@
+//! The subcommands, one file each.
+#![expect(clippy::print_stdout, reason = "a command talks to the person at its terminal")]
+
+mod contract;
+mod dev;
+mod replay;
+mod run;
+mod ticket;
+mod view;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// What a subcommand ends with: an exit code, or one sentence for a person.
+pub(crate) type CommandResult = Result<ExitCode, Box<dyn Error + Send + Sync>>;
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the main job end to end: uploads, avatars, rejections, a sweep.
+    Run(run::Arguments),
+    /// Keeps a local cloud running for any S3 client.
+    Dev(dev::Arguments),
+    /// Gives one event to one function.
+    Replay(replay::Arguments),
+    /// Holds an S3 server against the contract that the functions rely on.
+    Contract(contract::Arguments),
+    /// Makes, reads and uses upload tickets.
+    #[command(subcommand)]
+    Ticket(Box<ticket::Command>),
+}
+
+/// Runs a subcommand.
+pub(crate) async fn run(command: Command) -> CommandResult {
+    match command {
+        Command::Run(arguments) => Box::pin(run::run(arguments)).await,
+        Command::Dev(arguments) => Box::pin(dev::run(arguments)).await,
+        Command::Replay(arguments) => Box::pin(replay::run(arguments)).await,
+        Command::Contract(arguments) => Box::pin(contract::run(arguments)).await,
+        Command::Ticket(command) => Box::pin(ticket::run(*command)).await,
+    }
+}

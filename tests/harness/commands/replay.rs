@@ -1,0 +1,55 @@
+//! `local-cloud replay`: one event against one function.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use harness::cloud::{CloudOptions, LocalCloud};
+use harness::replay;
+use serde_json::Value;
+
+use super::CommandResult;
+
+/// Which event, to which function.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The file with the event.
+    event: PathBuf,
+    /// avatar-transcoder, upload-validator or expiry-sweeper.
+    #[arg(long, default_value = "avatar-transcoder")]
+    function: String,
+    /// Does not put the objects that the event names in first.
+    #[arg(long)]
+    empty: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> CommandResult {
+    let text = std::fs::read_to_string(&arguments.event)
+        .map_err(|error| format!("{} cannot be read: {error}", arguments.event.display()))?;
+    let event: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is not JSON: {error}", arguments.event.display()))?;
+    let cloud = LocalCloud::start(CloudOptions::default()).await?;
+    let Some(function) = cloud.functions().find(|function| function.config().name == arguments.function)
+    else {
+        let names: Vec<_> = cloud.functions().map(|function| function.config().name.as_str()).collect();
+        return Err(
+            format!("there is no function {}; there are {}", arguments.function, names.join(", ")).into()
+        );
+    };
+    if !arguments.empty {
+        for object in replay::seed(&cloud, &event)? {
+            eprintln!("put {object}");
+        }
+    }
+    let result = function.invoke(event).await;
+    for line in &result.logs {
+        eprintln!("{line}");
+    }
+    for request in cloud.s3.take_requests() {
+        eprintln!("{} {}/{} → {}", request.operation, request.bucket, request.key, request.status);
+    }
+    println!("{}", serde_json::to_string_pretty(&result.payload())?);
+    match result.error() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(error) => Err(format!("the invocation failed: {error}").into()),
+    }
+}

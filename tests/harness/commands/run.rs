@@ -1,0 +1,175 @@
+//! `local-cloud run`: the main job, end to end, to be looked at.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use harness::cloud::{AVATAR_TRANSCODER, AVATARS, CloudError, CloudOptions, LocalCloud, UPLOADS, Uploaded};
+use harness::pictures::{self, Sample};
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::object_ref::ObjectRef;
+use shared::store::{ObjectStore, Precondition, PutOptions, StoreError};
+
+use super::{CommandResult, view};
+
+/// What is shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A folder of your own pictures, instead of those that come with the source.
+    #[arg(long)]
+    images: Option<PathBuf>,
+    /// Where what came out is written; what a run wrote there before is replaced.
+    #[arg(long, default_value = "target/run")]
+    out: PathBuf,
+    /// Repeats the functions' own log lines on standard error.
+    #[arg(long)]
+    logs: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> CommandResult {
+    let samples = match &arguments.images {
+        None => pictures::samples()?,
+        Some(folder) => pictures::of_folder(folder)
+            .map_err(|error| format!("{} cannot be read: {error}", folder.display()))?,
+    };
+    if samples.is_empty() {
+        return Err("there is no file in that folder; name one with pictures by IMAGES=…".into());
+    }
+    let cloud = LocalCloud::start(CloudOptions { echo: arguments.logs, ..CloudOptions::default() }).await?;
+    println!("The local cloud is up: S3 at {}, the three functions behind it.\n", cloud.s3.endpoint());
+
+    let mut complete = avatars(&cloud, &samples).await?;
+    if arguments.images.is_none() {
+        complete &= Box::pin(rejections(&cloud)).await?;
+    }
+    if arguments.out.join("avatars").exists() {
+        fs::remove_dir_all(arguments.out.join("avatars"))?;
+    }
+    let written = cloud.s3.export(AVATARS, &arguments.out.join("avatars"))?;
+    println!("{} avatars to open, in {}", written.len(), arguments.out.join("avatars").display());
+    if !complete {
+        return Err("not every upload came out as it should; the tables above tell which".into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Uploads each sample and shows its avatar. Answers whether each has been decided.
+async fn avatars(cloud: &LocalCloud, samples: &[Sample]) -> Result<bool, CloudError> {
+    let mut rows = Vec::new();
+    let progress = progress(samples.len());
+    let started = Instant::now();
+    for sample in samples {
+        progress.set_message(sample.key.clone());
+        rows.push((sample, upload(cloud, sample).await?));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
+
+    let mut table = view::table(
+        &["upload", "kind", "avatar", "source", "avatar", "edge", "function ms", "PUT to avatar ms"],
+        &[3, 4, 5, 6, 7],
+    );
+    let mut others = Vec::new();
+    for (sample, uploaded) in &rows {
+        let text = |pointer: &str| uploaded.at(pointer).as_str().unwrap_or_default().to_owned();
+        if !["stored", "unchanged"].contains(&uploaded.status().as_str()) {
+            others.push((*sample, uploaded));
+            continue;
+        }
+        let pixels = |pointer: &str| uploaded.at(pointer).as_u64().unwrap_or_default();
+        let edge = format!("{}×{}", pixels("/avatar/width"), pixels("/avatar/height"));
+        let size = uploaded.at("/avatar/size_bytes").as_u64().unwrap_or_default();
+        let frames = uploaded.at("/avatar/frames").as_u64().unwrap_or(1);
+        let animated = if frames > 1 { format!(", {frames} frames") } else { String::new() };
+        let kind = text("/avatar/kind");
+        table.add_row([
+            view::cut(&sample.key, 32),
+            if kind.is_empty() { "-".to_owned() } else { kind },
+            text("/avatar/key"),
+            view::bytes(sample.bytes.len() as u64),
+            format!("{}{animated}", view::bytes(size)),
+            edge,
+            format!("{:.0}", uploaded.at("/duration_ms").as_f64().unwrap_or_default()),
+            format!("{:.0}", uploaded.elapsed.as_secs_f64() * 1e3),
+        ]);
+    }
+    println!("{table}");
+    let peak = rows.iter().filter_map(|(_, uploaded)| uploaded.report.result.peak_rss_bytes).max();
+    println!(
+        "{} uploads in {seconds:.1} s, {} as avatars; largest memory of {AVATAR_TRANSCODER}: {}\n",
+        rows.len(),
+        rows.len() - others.len(),
+        peak.map_or("not known here".to_owned(), view::bytes)
+    );
+    if !others.is_empty() {
+        show_refused(&others);
+    }
+    Ok(rows.iter().all(|(_, uploaded)| uploaded.outcome.is_some()))
+}
+
+/// Uploads what is no avatar, and shows why. Answers whether each was rejected.
+async fn rejections(cloud: &LocalCloud) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let samples = pictures::impostors()?;
+    let mut rows = Vec::new();
+    for sample in &samples {
+        rows.push((sample, upload(cloud, sample).await?));
+    }
+    let object = ObjectRef::new(UPLOADS, "u/in-parts.png");
+    let parts = Sample {
+        key: object.key.clone(),
+        bytes: pictures::picture("astronaut.png")?,
+        content_type: "image/png",
+    };
+    let upload = in_parts(cloud, &object, &parts);
+    let uploaded = Box::pin(cloud.outcome_of(&object, upload)).await?;
+    rows.push((&parts, uploaded));
+    let rows: Vec<_> = rows.iter().map(|(sample, uploaded)| (*sample, uploaded)).collect();
+    println!("And what is not taken:");
+    show_refused(&rows);
+    Ok(rows.iter().all(|(_, uploaded)| uploaded.status() == "rejected"))
+}
+
+fn show_refused(rows: &[(&Sample, &Uploaded)]) {
+    let mut table = view::table(&["upload", "source", "status", "reason", "in words"], &[1]);
+    for (sample, uploaded) in rows {
+        let message = uploaded.at("/reason/message").as_str().map(str::to_owned);
+        table.add_row([
+            view::cut(&sample.key, 32),
+            view::bytes(sample.bytes.len() as u64),
+            uploaded.status(),
+            uploaded.reason().unwrap_or_default(),
+            view::cut(&message.or_else(|| uploaded.report.result.error()).unwrap_or_default(), 80),
+        ]);
+    }
+    println!("{table}\n");
+}
+
+async fn upload(cloud: &LocalCloud, sample: &Sample) -> Result<Uploaded, CloudError> {
+    let content_type = Some(sample.content_type.to_owned());
+    let options = PutOptions { content_type, ..PutOptions::default() };
+    cloud.upload(UPLOADS, &sample.key, sample.bytes.clone(), options).await
+}
+
+async fn in_parts(
+    cloud: &LocalCloud,
+    object: &ObjectRef,
+    sample: &Sample,
+) -> Result<shared::object_ref::ETag, StoreError> {
+    let client = cloud.client();
+    let upload = client.create_upload(object, PutOptions::default()).await?;
+    let part = client.upload_part(object, &upload, 1, sample.bytes.clone()).await?;
+    Ok(client.complete_upload(object, &upload, &[(1, part)], Precondition::None).await?.e_tag)
+}
+
+/// A bar where it takes long and somebody looks.
+fn progress(total: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(total as u64).with_style(style)
+}

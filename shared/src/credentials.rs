@@ -35,6 +35,16 @@ impl Keys {
             token: value("ALIBABA_CLOUD_SECURITY_TOKEN"),
         })
     }
+
+    /// Keys that stand in the variables of the AWS SDKs, as they do on a person's machine.
+    pub fn of_sdk(environment: &Environment) -> Option<Self> {
+        let value = |name| environment.get(name).map(str::to_owned);
+        Some(Self {
+            id: value("AWS_ACCESS_KEY_ID")?,
+            secret: value("AWS_SECRET_ACCESS_KEY")?,
+            token: value("AWS_SESSION_TOKEN"),
+        })
+    }
 }
 
 #[derive(Debug, Default)]

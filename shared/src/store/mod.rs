@@ -248,7 +248,8 @@ pub struct UploadPage {
     pub next: Option<(String, Option<String>)>,
 }
 
-/// What not every store can do.
+/// What not every store can do. Where a condition cannot be held, the adapter looks at the tag right before
+/// the call and goes on without a guard, so that only what happens in between is missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// `If-Match` on writes (replacement).

@@ -1,13 +1,18 @@
 //! The port over aws-sdk-s3, for S3 and what speaks like it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    CompletedMultipartUpload, CompletedPart, EncodingType, MetadataDirective, TaggingDirective,
+    BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, EncodingType, MetadataDirective,
+    TaggingDirective,
 };
 use bytes::Bytes;
 use futures::future::join_all;
@@ -16,9 +21,11 @@ use tokio::sync::OnceCell;
 use super::limits::{self, MAX_PAGE};
 use super::{
     Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ListedEntry,
-    ListedVersion, ObjectMeta, ObjectStore, Operation, PendingUpload, Precondition, PutOptions, PutResult,
-    StoreErrorKind, StoreResult, Tags, UploadPage, VersionPage,
+    ListedVersion, Metadata, ObjectMeta, ObjectStore, Operation, PendingUpload, Precondition, PutOptions,
+    PutResult, StoreError, StoreErrorKind, StoreResult, Tags, UploadPage, VersionPage,
 };
+use crate::credentials::{KeySlot, Keys};
+use crate::env::Environment;
 use crate::object_ref::{ETag, ObjectRef};
 
 mod attempts;
@@ -26,6 +33,7 @@ mod batch;
 mod client;
 mod config;
 mod failure;
+mod oss;
 mod read;
 mod wire;
 
@@ -41,16 +49,16 @@ pub struct S3Store {
     config: S3Config,
     credentials: Option<Credentials>,
     client: Arc<OnceCell<Client>>,
+    /// Which buckets keep versions, as far as OSS was asked.
+    versioned: Arc<Mutex<BTreeMap<String, bool>>>,
 }
 
-/// `If-None-Match` and `If-Match`, as headers.
-fn conditions(precondition: &Precondition) -> (Option<String>, Option<String>) {
-    match precondition {
-        Precondition::None => (None, None),
-        Precondition::IfAbsent => (Some("*".to_owned()), None),
-        Precondition::IfMatch(e_tag) => (None, Some(e_tag.quoted())),
-    }
-}
+/// Why OSS is not asked to create only.
+const OVERWRITES: &str = "OSS ignores x-oss-forbid-overwrite in a bucket whose versioning is enabled or suspended, \
+                          so that an address could be overwritten";
+
+/// How many objects of a batch are looked at at once.
+const LOOKS: usize = 16;
 
 fn written(call: &Call, e_tag: Option<&str>, version_id: Option<&str>) -> StoreResult<PutResult> {
     let version_id = version_id.filter(|version| !version.is_empty()).map(str::to_owned);
@@ -60,16 +68,208 @@ fn written(call: &Call, e_tag: Option<&str>, version_id: Option<&str>) -> StoreR
 impl S3Store {
     /// A store that is reached as `config` says. Nothing is connected yet.
     pub fn new(config: S3Config) -> Self {
-        Self { config, credentials: None, client: Arc::default() }
+        Self { config, credentials: None, client: Arc::default(), versioned: Arc::default() }
     }
 
     /// The same with credentials of its own, instead of those that the SDK finds.
-    pub fn with_credentials(config: S3Config, credentials: Credentials) -> Self {
+    pub fn with_credentials(mut config: S3Config, credentials: Credentials) -> Self {
+        if config.dialect == Dialect::Oss {
+            config.keys = Some(KeySlot::new(Some(Keys {
+                id: credentials.access_key_id().to_owned(),
+                secret: credentials.secret_access_key().to_owned(),
+                token: credentials.session_token().map(str::to_owned),
+            })));
+        }
         Self { credentials: Some(credentials), ..Self::new(config) }
+    }
+
+    /// Notes a mistake in `environment` if `bucket`, which `variable` names, keeps versions and is OSS's,
+    /// where a create-only write would overwrite. A bucket that cannot be asked about is looked at again
+    /// before the first write.
+    pub async fn check_create_only(
+        &self,
+        environment: &mut Environment,
+        variable: &'static str,
+        bucket: &str,
+    ) {
+        let has_keys = self.config.keys.as_ref().is_some_and(|keys| keys.current().is_some());
+        if self.config.dialect == Dialect::Oss && has_keys && self.keeps_versions(bucket).await {
+            environment.mistake(variable, false, format!("a bucket without versioning; {OVERWRITES}"));
+        }
     }
 
     async fn client(&self) -> &Client {
         self.client.get_or_init(|| client::connect(&self.config, self.credentials.clone())).await
+    }
+
+    fn failure<E>(&self, call: &Call, error: SdkError<E, HttpResponse>) -> StoreError
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        self.noted(failure(self.config.dialect, call, error))
+    }
+
+    /// Tells the runtime where keys no longer hold.
+    fn noted(&self, error: StoreError) -> StoreError {
+        if let (StoreErrorKind::ExpiredCredentials, Some(keys)) = (error.kind, &self.config.keys) {
+            keys.expire();
+        }
+        error
+    }
+
+    fn quoted(&self, e_tag: &ETag) -> String {
+        self.config.dialect.quoted(e_tag)
+    }
+
+    /// The headers that hold `precondition` in a write to `object`.
+    ///
+    /// OSS has no `If-Match` for writes: there the tag is looked at right before the write. And it creates
+    /// only where nothing stands in buckets that keep no versions, so that it is not asked to elsewhere.
+    async fn conditions(
+        &self,
+        call: &Call,
+        object: &ObjectRef,
+        precondition: &Precondition,
+    ) -> StoreResult<(Option<String>, Option<String>)> {
+        match precondition {
+            Precondition::None => Ok((None, None)),
+            Precondition::IfAbsent => {
+                if self.config.dialect == Dialect::Oss && self.keeps_versions(&object.bucket).await {
+                    return Err(call.error(StoreErrorKind::Invalid, OVERWRITES));
+                }
+                Ok((Some("*".to_owned()), None))
+            }
+            Precondition::IfMatch(e_tag) => {
+                let held = self.held(call, object, Some(e_tag)).await?;
+                Ok((None, held.map(|e_tag| self.quoted(e_tag))))
+            }
+        }
+    }
+
+    /// `if_match`, if the store holds it; otherwise nothing, once the object was seen to have the tag.
+    async fn held<'a>(
+        &self,
+        call: &Call,
+        object: &ObjectRef,
+        if_match: Option<&'a ETag>,
+    ) -> StoreResult<Option<&'a ETag>> {
+        let (Dialect::Oss, Some(e_tag)) = (self.config.dialect, if_match) else { return Ok(if_match) };
+        let current = ObjectRef::new(&object.bucket, &object.key);
+        if self.head(&current).await?.e_tag != *e_tag {
+            return Err(call.error(StoreErrorKind::PreconditionFailed, ""));
+        }
+        Ok(None)
+    }
+
+    /// Whether an OSS bucket keeps versions, or kept them once. One that cannot be asked about is taken for
+    /// one that does not; the answer to a write tells otherwise.
+    async fn keeps_versions(&self, bucket: &str) -> bool {
+        let known = self.versioned.lock().unwrap_or_else(PoisonError::into_inner).get(bucket).copied();
+        if let Some(known) = known {
+            return known;
+        }
+        match self.client().await.get_bucket_versioning().bucket(bucket).send().await {
+            Ok(answer) => {
+                let statuses = [BucketVersioningStatus::Enabled, BucketVersioningStatus::Suspended];
+                let keeps = answer.status.is_some_and(|status| statuses.contains(&status));
+                self.versioned
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(bucket.to_owned(), keeps);
+                keeps
+            }
+            Err(error) => {
+                let error = self.failure(&Call::on_bucket(Operation::ListVersions, bucket), error);
+                tracing::warn!(
+                    object.bucket = bucket,
+                    %error,
+                    "cannot ask whether the bucket keeps versions (oss:GetBucketVersioning)"
+                );
+                false
+            }
+        }
+    }
+
+    /// The result of a write. One that was to create only and made a version may have covered another.
+    fn written(
+        &self,
+        call: &Call,
+        e_tag: Option<&str>,
+        version_id: Option<&str>,
+        precondition: &Precondition,
+    ) -> StoreResult<PutResult> {
+        let result = written(call, e_tag, version_id)?;
+        let creates = *precondition == Precondition::IfAbsent && self.config.dialect == Dialect::Oss;
+        if creates && result.version_id.is_some() {
+            return Err(call.error(StoreErrorKind::Invalid, OVERWRITES));
+        }
+        Ok(result)
+    }
+
+    /// OSS takes no underscore in a metadata's name.
+    fn check_metadata(&self, call: &Call, metadata: &Metadata) -> StoreResult<()> {
+        match metadata.keys().find(|name| name.contains('_')) {
+            Some(name) if self.config.dialect == Dialect::Oss => {
+                let detail = format!("OSS takes no underscore in the metadata name {name:?}");
+                Err(call.error(StoreErrorKind::Invalid, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes those objects of a batch that still have the tag that was seen, where the store holds no
+    /// condition in a batch.
+    async fn delete_looked_at(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
+        let look = async |item: &DeleteItem| {
+            let call = Call::on_item(bucket, item);
+            self.held(&call, &ObjectRef::new(bucket, &item.key), item.if_match.as_ref()).await.map(drop)
+        };
+        let mut looks = Vec::with_capacity(items.len());
+        for some in items.chunks(LOOKS) {
+            looks.extend(join_all(some.iter().map(&look)).await);
+        }
+        let passed = items.iter().zip(&looks).filter(|(_, look)| look.is_ok());
+        let passed: Vec<_> = passed.map(|(item, _)| DeleteItem { if_match: None, ..item.clone() }).collect();
+        let mut deleted = match passed.as_slice() {
+            [] => Vec::new(),
+            some => self.delete_items(bucket, some).await?,
+        }
+        .into_iter();
+        let call = Call::on_bucket(Operation::DeleteBatch, bucket);
+        let missing = || Err(call.error(StoreErrorKind::Unavailable, "no result"));
+        Ok(looks.into_iter().map(|look| look.and_then(|()| deleted.next().unwrap_or_else(missing))).collect())
+    }
+
+    /// Deletes a batch under the conditions that the store itself holds.
+    async fn delete_items(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+        let call = Call::on_bucket(Operation::DeleteBatch, bucket);
+        let (in_batch, alone): (Vec<_>, Vec<_>) =
+            items.iter().partition(|item| wire::survives_xml(&item.key));
+        let mut batched = match in_batch.as_slice() {
+            [] => Vec::new(),
+            some => {
+                let client = self.client().await;
+                let answer = batch::delete(client, self.config.dialect, bucket, some).await;
+                answer.map_err(|error| self.noted(error))?
+            }
+        }
+        .into_iter();
+        // Keys that XML cannot carry go one by one; they are rare.
+        let mut single = join_all(alone.into_iter().map(|item| async move {
+            let object = ObjectRef::new(bucket, &item.key).at_version(item.version_id.clone());
+            self.delete(&object, item.if_match.as_ref()).await
+        }))
+        .await
+        .into_iter();
+        let in_order = |item: &DeleteItem| {
+            let result = if wire::survives_xml(&item.key) { batched.next() } else { single.next() };
+            result.unwrap_or_else(|| Err(call.error(StoreErrorKind::Unavailable, "no result")))
+        };
+        Ok(items.iter().map(in_order).collect())
     }
 
     async fn head_output(&self, call: &Call, object: &ObjectRef) -> StoreResult<HeadObjectOutput> {
@@ -80,7 +280,7 @@ impl S3Store {
             .bucket(&object.bucket)
             .key(&object.key)
             .set_version_id(object.version_id.clone());
-        request.send().await.map_err(|error| failure(call, error))
+        request.send().await.map_err(|error| self.failure(call, error))
     }
 }
 
@@ -99,9 +299,9 @@ impl ObjectStore for S3Store {
             Ok(output) => read::meta_of_head(&call, output),
             // An answer to HEAD has no body, so that expired credentials, a wrong region and a refused
             // version all read "400". A GET of one byte says which.
-            Err(error) if is_unexplained(&error) => {
+            Err(error) if is_unexplained(self.config.dialect, &error) => {
                 let options = GetOptions { range: Some(0..1), if_match: None };
-                match read::get(self.client().await, object, options).await {
+                match self.get(object, options).await {
                     Err(told) if told.kind != StoreErrorKind::Invalid => Err(told),
                     _ => Err(error),
                 }
@@ -111,14 +311,16 @@ impl ObjectStore for S3Store {
     }
 
     async fn get(&self, object: &ObjectRef, options: GetOptions) -> StoreResult<GetResult> {
-        read::get(self.client().await, object, options).await
+        let client = self.client().await;
+        read::get(client, self.config.dialect, object, options).await.map_err(|error| self.noted(error))
     }
 
     async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
         let call = Call::on_object(Operation::Put, object);
         limits::check_key(&call, &object.key)?;
         limits::check_put(&call, &options)?;
-        let (if_none_match, if_match) = conditions(&options.precondition);
+        self.check_metadata(&call, &options.metadata)?;
+        let (if_none_match, if_match) = self.conditions(&call, object, &options.precondition).await?;
         let request = self
             .client()
             .await
@@ -134,8 +336,8 @@ impl ObjectStore for S3Store {
             .body(ByteStream::from(body));
         let attempts = Attempts::default();
         let sent = request.customize().interceptor(attempts.clone()).send().await;
-        let answer = sent.map_err(|error| attempts.explain(failure(&call, error)))?;
-        written(&call, answer.e_tag(), answer.version_id())
+        let answer = sent.map_err(|error| attempts.explain(self.failure(&call, error)))?;
+        self.written(&call, answer.e_tag(), answer.version_id(), &options.precondition)
     }
 
     async fn copy(
@@ -149,7 +351,8 @@ impl ObjectStore for S3Store {
         limits::check_key(&read, &source.key)?;
         limits::check_key(&call, &destination.key)?;
         limits::check_copy(&call, &options)?;
-        let (if_none_match, if_match) = conditions(&options.precondition);
+        self.check_metadata(&call, options.metadata.as_ref().unwrap_or(&Metadata::new()))?;
+        let (if_none_match, if_match) = self.conditions(&call, destination, &options.precondition).await?;
         let mut request = self
             .client()
             .await
@@ -159,7 +362,7 @@ impl ObjectStore for S3Store {
             .key(&destination.key)
             .set_if_none_match(if_none_match)
             .set_if_match(if_match)
-            .set_copy_source_if_match(options.source_if_match.as_ref().map(ETag::quoted));
+            .set_copy_source_if_match(options.source_if_match.as_ref().map(|e_tag| self.quoted(e_tag)));
         let mut pinned = None;
         if let Some(metadata) = options.metadata {
             // Replacing metadata replaces every header that describes the content, so these are read
@@ -170,7 +373,7 @@ impl ObjectStore for S3Store {
                 return Err(read.error(StoreErrorKind::PreconditionFailed, ""));
             }
             request = request
-                .copy_source_if_match(e_tag.quoted())
+                .copy_source_if_match(self.quoted(&e_tag))
                 .metadata_directive(MetadataDirective::Replace)
                 .set_metadata(wire::headers(metadata))
                 .set_content_type(head.content_type)
@@ -189,7 +392,7 @@ impl ObjectStore for S3Store {
         let attempts = Attempts::default();
         let sent = request.customize().config_override(long).interceptor(attempts.clone()).send().await;
         let answer = sent.map_err(|error| {
-            let mut error = attempts.explain(failure(&call, error));
+            let mut error = attempts.explain(self.failure(&call, error));
             // The caller set no condition, so that a failed one is our own: the source was replaced
             // between our two requests.
             if pinned.is_some() && error.kind == StoreErrorKind::PreconditionFailed {
@@ -198,13 +401,15 @@ impl ObjectStore for S3Store {
             error
         })?;
         let e_tag = answer.copy_object_result().and_then(|result| result.e_tag());
-        written(&call, e_tag, answer.version_id())
+        self.written(&call, e_tag, answer.version_id(), &options.precondition)
     }
 
     async fn delete(&self, object: &ObjectRef, if_match: Option<&ETag>) -> StoreResult<()> {
         let call = Call::on_object(Operation::Delete, object);
         limits::check_key(&call, &object.key)?;
         limits::check_condition(&call, if_match)?;
+        let guarded = if_match.is_some();
+        let if_match = self.held(&call, object, if_match).await?;
         let request = self
             .client()
             .await
@@ -212,13 +417,13 @@ impl ObjectStore for S3Store {
             .bucket(&object.bucket)
             .key(&object.key)
             .set_version_id(object.version_id.clone())
-            .set_if_match(if_match.map(ETag::quoted));
+            .set_if_match(if_match.map(|e_tag| self.quoted(e_tag)));
         let attempts = Attempts::default();
         let sent = request.customize().interceptor(attempts.clone()).send().await;
-        match sent.map_err(|error| attempts.explain(failure(&call, error))) {
+        match sent.map_err(|error| attempts.explain(self.failure(&call, error))) {
             Ok(_) => Ok(()),
             // Not every store counts a missing object as deleted.
-            Err(error) if error.kind == StoreErrorKind::NotFound && if_match.is_none() => Ok(()),
+            Err(error) if error.kind == StoreErrorKind::NotFound && !guarded => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -226,25 +431,10 @@ impl ObjectStore for S3Store {
     async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         limits::check_batch(&call, items)?;
-        let (in_batch, alone): (Vec<_>, Vec<_>) =
-            items.iter().partition(|item| wire::survives_xml(&item.key));
-        let mut batched = match in_batch.as_slice() {
-            [] => Vec::new(),
-            some => batch::delete(self.client().await, bucket, some).await?,
+        if self.config.dialect == Dialect::Oss && items.iter().any(|item| item.if_match.is_some()) {
+            return self.delete_looked_at(bucket, items).await;
         }
-        .into_iter();
-        // Keys that XML cannot carry go one by one; they are rare.
-        let mut single = join_all(alone.into_iter().map(|item| async move {
-            let object = ObjectRef::new(bucket, &item.key).at_version(item.version_id.clone());
-            self.delete(&object, item.if_match.as_ref()).await
-        }))
-        .await
-        .into_iter();
-        let in_order = |item: &DeleteItem| {
-            let result = if wire::survives_xml(&item.key) { batched.next() } else { single.next() };
-            result.unwrap_or_else(|| Err(call.error(StoreErrorKind::Unavailable, "no result")))
-        };
-        Ok(items.iter().map(in_order).collect())
+        self.delete_items(bucket, items).await
     }
 
     async fn list(&self, bucket: &str, options: ListOptions) -> StoreResult<ListPage> {
@@ -260,7 +450,7 @@ impl ObjectStore for S3Store {
             .set_start_after(options.start_after)
             .set_continuation_token(options.continuation)
             .set_max_keys(options.max_keys.map(|keys| keys.min(MAX_PAGE).into()));
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
         let encoding = answer.encoding_type.as_ref();
         let objects = answer.contents.unwrap_or_default().into_iter().map(|object| {
             let key = wire::present(&call, object.key, "a key")?;
@@ -304,7 +494,7 @@ impl ObjectStore for S3Store {
             .set_prefix((!prefix.is_empty()).then(|| prefix.to_owned()))
             .set_key_marker(key_marker)
             .set_version_id_marker(version_marker);
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
         let encoding = answer.encoding_type.as_ref();
         let versions = answer.versions.unwrap_or_default().into_iter().map(|version| {
             let key = wire::present(&call, version.key, "a key")?;
@@ -364,7 +554,7 @@ impl ObjectStore for S3Store {
             .set_prefix((!prefix.is_empty()).then(|| prefix.to_owned()))
             .set_key_marker(key_marker)
             .set_upload_id_marker(upload_marker);
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
         let encoding = answer.encoding_type.as_ref();
         let uploads = answer.uploads.unwrap_or_default().into_iter().map(|upload| {
             let key = wire::present(&call, upload.key, "a key")?;
@@ -395,7 +585,7 @@ impl ObjectStore for S3Store {
             .bucket(&object.bucket)
             .key(&object.key)
             .set_version_id(object.version_id.clone());
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
         Ok(wire::tags(answer.tag_set))
     }
 
@@ -411,13 +601,14 @@ impl ObjectStore for S3Store {
             .key(&object.key)
             .set_version_id(object.version_id.clone())
             .tagging(wire::tag_set(&call, tags)?);
-        request.send().await.map(drop).map_err(|error| failure(&call, error))
+        request.send().await.map(drop).map_err(|error| self.failure(&call, error))
     }
 
     async fn create_upload(&self, object: &ObjectRef, options: PutOptions) -> StoreResult<String> {
         let call = Call::on_object(Operation::CreateUpload, object);
         limits::check_key(&call, &object.key)?;
         limits::check_put(&call, &options)?;
+        self.check_metadata(&call, &options.metadata)?;
         let request = self
             .client()
             .await
@@ -428,7 +619,7 @@ impl ObjectStore for S3Store {
             .set_cache_control(options.cache_control)
             .set_metadata(wire::headers(options.metadata))
             .set_tagging(wire::tagging_header(&options.tags));
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
         wire::present(&call, answer.upload_id, "an upload's id")
     }
 
@@ -450,7 +641,7 @@ impl ObjectStore for S3Store {
             .upload_id(upload_id)
             .part_number(number.into())
             .body(ByteStream::from(body));
-        let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
         wire::e_tag(&call, answer.e_tag())
     }
 
@@ -462,9 +653,9 @@ impl ObjectStore for S3Store {
         precondition: Precondition,
     ) -> StoreResult<PutResult> {
         let call = Call::on_object(Operation::CompleteUpload, object);
-        let (if_none_match, if_match) = conditions(&precondition);
+        let (if_none_match, if_match) = self.conditions(&call, object, &precondition).await?;
         let parts = parts.iter().map(|(number, e_tag)| {
-            CompletedPart::builder().part_number((*number).into()).e_tag(e_tag.quoted()).build()
+            CompletedPart::builder().part_number((*number).into()).e_tag(self.quoted(e_tag)).build()
         });
         let request = self
             .client()
@@ -479,8 +670,8 @@ impl ObjectStore for S3Store {
         let long = client::long_calls(&self.config.timeouts);
         let attempts = Attempts::default();
         let sent = request.customize().config_override(long).interceptor(attempts.clone()).send().await;
-        let answer = sent.map_err(|error| attempts.explain(failure(&call, error)))?;
-        written(&call, answer.e_tag(), answer.version_id())
+        let answer = sent.map_err(|error| attempts.explain(self.failure(&call, error)))?;
+        self.written(&call, answer.e_tag(), answer.version_id(), &precondition)
     }
 
     async fn abort_upload(&self, object: &ObjectRef, upload_id: &str) -> StoreResult<()> {
@@ -492,7 +683,7 @@ impl ObjectStore for S3Store {
             .bucket(&object.bucket)
             .key(&object.key)
             .upload_id(upload_id);
-        match request.send().await.map_err(|error| failure(&call, error)) {
+        match request.send().await.map_err(|error| self.failure(&call, error)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),

@@ -6,11 +6,14 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use super::super::{Call, DeleteItem, Operation, StoreErrorKind, StoreResult};
+use super::config::Dialect;
 use super::failure::{failure, item_failure};
+use super::oss;
 
 /// Deletes `items` in one request and answers a result for each, in their order.
 pub(super) async fn delete(
     client: &Client,
+    dialect: Dialect,
     bucket: &str,
     items: &[&DeleteItem],
 ) -> StoreResult<Vec<StoreResult<()>>> {
@@ -22,13 +25,11 @@ pub(super) async fn delete(
         .quiet(false)
         .build()
         .map_err(|error| call.error(StoreErrorKind::Invalid, "").caused_by(error))?;
-    let answer = client
-        .delete_objects()
-        .bucket(bucket)
-        .delete(delete)
-        .send()
-        .await
-        .map_err(|error| failure(&call, error))?;
+    let mut request = client.delete_objects().bucket(bucket).delete(delete).customize();
+    if dialect == Dialect::Oss {
+        request = request.mutate_request(oss::digest_by_md5);
+    }
+    let answer = request.send().await.map_err(|error| failure(dialect, &call, error))?;
 
     let deleted = answer.deleted().iter().map(|object| (identity(object.key(), object.version_id()), None));
     let failed = answer
@@ -42,7 +43,7 @@ pub(super) async fn delete(
         let identity = identity(Some(&item.key), item.version_id.as_deref());
         match told.get(&identity) {
             Some(None) => Ok(()),
-            Some(Some((code, message))) => Err(item_failure(&call, *code, *message)),
+            Some(Some((code, message))) => Err(item_failure(dialect, &call, *code, *message)),
             None => Err(call.error(StoreErrorKind::Unavailable, "the answer does not name this object")),
         }
     };

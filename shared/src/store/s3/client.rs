@@ -2,6 +2,7 @@
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -12,7 +13,8 @@ use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseCh
 use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
-use super::config::{S3Config, Timeouts};
+use super::config::{Dialect, S3Config, Timeouts};
+use super::oss;
 
 /// Attempts of a call, the first one included.
 const MAX_ATTEMPTS: u32 = 4;
@@ -43,7 +45,11 @@ pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>)
     if let Some(region) = &config.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    if let Some(credentials) = credentials {
+    if let Some(keys) = &config.keys {
+        // They may be others at the next request.
+        let keys = oss::OfTheMoment(keys.clone());
+        loader = loader.credentials_provider(keys).identity_cache(IdentityCache::no_cache());
+    } else if let Some(credentials) = credentials {
         loader = loader.credentials_provider(credentials);
     } else if config.credentials_in_environment {
         loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
@@ -60,6 +66,11 @@ pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>)
         .retry_partition(RetryPartition::custom("store").build());
     if config.is_plain_http() {
         builder = builder.http_client(HttpClientBuilder::new().build_http());
+    }
+    if let (Dialect::Oss, Some(keys), Some(region), Some(endpoint)) =
+        (config.dialect, &config.keys, &config.region, &config.endpoint)
+    {
+        builder = builder.interceptor(oss::Translator::new(keys.clone(), region, endpoint));
     }
     Client::from_conf(builder.build())
 }

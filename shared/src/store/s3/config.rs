@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::credentials::{KeySlot, Keys};
 use crate::env::{self, Environment};
+use crate::object_ref::ETag;
 
 /// Which dialect of S3 the store speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +14,16 @@ pub enum Dialect {
     S3,
     /// Alibaba Cloud OSS through its S3-compatible endpoint.
     Oss,
+}
+
+impl Dialect {
+    /// The tag as a condition carries it: in quotes, and in the case in which the store made it.
+    pub(super) fn quoted(self, e_tag: &ETag) -> String {
+        match self {
+            Self::S3 => e_tag.quoted(),
+            Self::Oss => e_tag.quoted().to_ascii_uppercase(),
+        }
+    }
 }
 
 /// How long an answer may take. Each is per call and holds for what it says, so that a call ends well
@@ -60,15 +72,23 @@ pub struct S3Config {
     /// Whether the environment holds credentials, as on Lambda it always does. Then nothing else that
     /// may have some is set up, which costs a cold start more than everything else here.
     pub credentials_in_environment: bool,
+    /// Where the keys of the moment stand, instead of what the SDK finds. OSS is only reached so.
+    pub keys: Option<KeySlot>,
     /// How long an answer may take.
     pub timeouts: Timeouts,
 }
 
 impl S3Config {
     /// Reads `STORE_DIALECT`, `STORE_PATH_STYLE`, `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`),
-    /// `AWS_REGION` (or `AWS_DEFAULT_REGION`), and whether there are credentials.
+    /// `AWS_REGION` (or `AWS_DEFAULT_REGION`), and whether there are credentials. For OSS, whatever is left
+    /// out follows from where Function Compute runs the function: `FC_REGION`, its internal endpoint, and
+    /// the keys of the function's role.
     pub fn read(env: &mut Environment) -> Self {
-        let dialect = Self::read_dialect(env);
+        let dialect = env.or("STORE_DIALECT", Dialect::S3, "s3 or oss", |value| match value {
+            "s3" => Some(Dialect::S3),
+            "oss" => Some(Dialect::Oss),
+            _ => None,
+        });
         let path_style = env.or("STORE_PATH_STYLE", false, "true or false", env::boolean);
         let expected = "a URL that begins with http:// or https:// and ends after host and port";
         let endpoint = match env.get("AWS_ENDPOINT_URL_S3") {
@@ -76,32 +96,54 @@ impl S3Config {
             None => env.optional("AWS_ENDPOINT_URL", expected, endpoint_url),
         };
         let region = env.get("AWS_REGION").or_else(|| env.get("AWS_DEFAULT_REGION")).map(str::to_owned);
-        // Stores that are not Amazon's mostly do not care, but a signature needs one.
-        let region = region.or_else(|| endpoint.as_ref().map(|_| "us-east-1".to_owned()));
-        let credentials_in_environment =
-            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].iter().all(|variable| env.get(variable).is_some());
         let timeouts = Timeouts::default();
-        Self { dialect, path_style, endpoint, region, credentials_in_environment, timeouts }
+        let config = Self { dialect, path_style, endpoint, region, timeouts, ..Self::default() };
+        match dialect {
+            Dialect::S3 => config.of_s3(env),
+            Dialect::Oss => config.of_oss(env),
+        }
     }
 
-    fn read_dialect(env: &mut Environment) -> Dialect {
-        match env.get("STORE_DIALECT") {
-            None | Some("s3") => Dialect::S3,
-            Some("oss") => {
-                env.mistake("STORE_DIALECT", false, "s3; this version does not speak oss yet");
-                Dialect::Oss
-            }
-            Some(_) => {
-                env.mistake("STORE_DIALECT", false, "s3 or oss");
-                Dialect::S3
-            }
+    fn of_s3(self, env: &Environment) -> Self {
+        // Stores that are not Amazon's mostly do not care, but a signature needs one.
+        let region = self.region.or_else(|| self.endpoint.as_ref().map(|_| "us-east-1".to_owned()));
+        let credentials_in_environment =
+            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].iter().all(|variable| env.get(variable).is_some());
+        Self { region, credentials_in_environment, ..self }
+    }
+
+    fn of_oss(self, env: &mut Environment) -> Self {
+        if self.path_style {
+            env.mistake("STORE_PATH_STYLE", false, "false: OSS wants the bucket in the host's name");
         }
+        let region = self
+            .region
+            .or_else(|| env.get("FC_REGION").map(str::to_owned))
+            .or_else(|| self.endpoint.as_deref().and_then(region_of_oss))
+            .unwrap_or_else(|| {
+                env.mistake("AWS_REGION", false, "the bucket's region, such as cn-hangzhou");
+                String::new()
+            });
+        let endpoint =
+            self.endpoint.unwrap_or_else(|| format!("https://s3.oss-{region}-internal.aliyuncs.com"));
+        let keys = env
+            .keys()
+            .cloned()
+            .unwrap_or_else(|| KeySlot::new(Keys::of_alibaba_cloud(env).or_else(|| Keys::of_sdk(env))));
+        Self { region: Some(region), endpoint: Some(endpoint), keys: Some(keys), ..self }
     }
 
     /// Whether requests go over plain HTTP, for which no certificate is ever looked at.
     pub(super) fn is_plain_http(&self) -> bool {
         self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
     }
+}
+
+/// The region in the name of one of OSS's own endpoints.
+fn region_of_oss(endpoint: &str) -> Option<String> {
+    let host = endpoint.split_once("://")?.1;
+    let region = host.strip_prefix("s3.").unwrap_or(host).strip_prefix("oss-")?.split_once('.')?.0;
+    Some(region.strip_suffix("-internal").unwrap_or(region).to_owned())
 }
 
 /// An endpoint: scheme and authority, and nothing that would get lost behind them.
@@ -154,7 +196,29 @@ mod tests {
         {
             assert!(error.contains(part), "{error}");
         }
-        let error = read(&[("STORE_DIALECT", "oss")]).unwrap_err();
-        assert!(error.contains("does not speak oss yet"), "{error}");
+    }
+
+    #[test]
+    fn oss_follows_from_where_the_function_runs() {
+        let config = read(&[("STORE_DIALECT", "oss"), ("FC_REGION", "cn-hangzhou")]).unwrap();
+        assert_eq!(config.endpoint.as_deref(), Some("https://s3.oss-cn-hangzhou-internal.aliyuncs.com"));
+        assert_eq!(config.region.as_deref(), Some("cn-hangzhou"));
+        assert!(config.keys.is_some_and(|keys| keys.current().is_none()));
+        let elsewhere =
+            [("AWS_ENDPOINT_URL_S3", "https://s3.oss-eu-central-1.aliyuncs.com"), ("STORE_DIALECT", "oss")];
+        assert_eq!(read(&elsewhere).unwrap().region.as_deref(), Some("eu-central-1"));
+    }
+
+    #[test]
+    fn oss_is_never_reached_in_path_style_and_needs_a_region() {
+        let error = read(&[("STORE_DIALECT", "oss"), ("STORE_PATH_STYLE", "true")]).unwrap_err();
+        assert!(error.contains("STORE_PATH_STYLE") && error.contains("AWS_REGION"), "{error}");
+    }
+
+    #[test]
+    fn a_tag_is_compared_in_the_case_in_which_the_store_made_it() {
+        let e_tag = ETag::parse("5D41402ABC4B2A76B9719D911017C592").unwrap();
+        assert_eq!(Dialect::Oss.quoted(&e_tag), "\"5D41402ABC4B2A76B9719D911017C592\"");
+        assert_eq!(Dialect::S3.quoted(&e_tag), "\"5d41402abc4b2a76b9719d911017c592\"");
     }
 }

@@ -6,9 +6,11 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::super::{Call, Operation, StoreError, StoreErrorKind};
+use super::config::Dialect;
+use super::oss::hint;
 
 /// The error of `call` that the SDK gave up with.
-pub(super) fn failure<E>(call: &Call, error: SdkError<E, HttpResponse>) -> StoreError
+pub(super) fn failure<E>(dialect: Dialect, call: &Call, error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -30,21 +32,33 @@ where
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
             let (code, message) = (context.err().code(), context.err().message());
-            (classify(call, status, code, message), describe(call, status, code, message))
+            (classify(call, status, code, message), describe(dialect, call, status, code, message))
         }
         _ => (StoreErrorKind::Unavailable, chain(&error)),
     };
-    call.error(kind, detail).caused_by(error)
+    in_words_of(dialect, call.error(kind, detail).caused_by(error))
+}
+
+fn in_words_of(dialect: Dialect, error: StoreError) -> StoreError {
+    match dialect {
+        Dialect::S3 => error,
+        Dialect::Oss => hint::in_words_of_ram(error),
+    }
 }
 
 /// The error of one object of a batch delete, of which only code and message are told.
-pub(super) fn item_failure(call: &Call, code: Option<&str>, message: Option<&str>) -> StoreError {
+pub(super) fn item_failure(
+    dialect: Dialect,
+    call: &Call,
+    code: Option<&str>,
+    message: Option<&str>,
+) -> StoreError {
     let kind = match (code, message) {
         (Some(code), message) => of_code(code, message),
         (None, _) => None,
     };
     // An unknown code is most likely passing: 200 was said, so the request itself was in order.
-    call.error(kind.unwrap_or(StoreErrorKind::Unavailable), join(code, message))
+    in_words_of(dialect, call.error(kind.unwrap_or(StoreErrorKind::Unavailable), join(code, message)))
 }
 
 /// What went wrong, by the answer's code, or else its status.
@@ -56,6 +70,9 @@ fn classify(call: &Call, status: u16, code: Option<&str>, message: Option<&str>)
 }
 
 fn of_code(code: &str, message: Option<&str>) -> Option<StoreErrorKind> {
+    if let Some(kind) = hint::kind(code, message.unwrap_or_default()) {
+        return Some(kind);
+    }
     Some(match code {
         "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" | "NotFound" => StoreErrorKind::NotFound,
         "NoSuchBucket" => StoreErrorKind::NoSuchBucket,
@@ -116,9 +133,11 @@ fn of_status(call: &Call, status: u16) -> Option<StoreErrorKind> {
     })
 }
 
-/// Whether the store refused a request as malformed and did not say why.
-pub(super) fn is_unexplained(error: &StoreError) -> bool {
-    error.kind == StoreErrorKind::Invalid && error.detail == status_only(400)
+/// Whether the store refused a request and did not say why. S3 says 403 where a permission is missing, OSS
+/// also where a token has expired.
+pub(super) fn is_unexplained(dialect: Dialect, error: &StoreError) -> bool {
+    let malformed = error.kind == StoreErrorKind::Invalid && error.detail == status_only(400);
+    malformed || (dialect == Dialect::Oss && error.detail == status_only(403))
 }
 
 fn status_only(status: u16) -> String {
@@ -126,8 +145,15 @@ fn status_only(status: u16) -> String {
 }
 
 /// Code and message, and what a person would not guess from them.
-fn describe(call: &Call, status: u16, code: Option<&str>, message: Option<&str>) -> String {
+fn describe(dialect: Dialect, call: &Call, status: u16, code: Option<&str>, message: Option<&str>) -> String {
     let told = if code.is_none() && message.is_none() { status_only(status) } else { join(code, message) };
+    let of_oss = dialect == Dialect::Oss;
+    if let Some(hint) = code.and_then(|code| hint::hint(of_oss, code, message.unwrap_or_default())) {
+        return format!("{told}; {hint}");
+    }
+    if of_oss {
+        return told;
+    }
     let hint = match (status, call.operation) {
         (403, Operation::Head | Operation::Get) => {
             "; a missing object reads so too where the role lacks s3:ListBucket on the bucket"

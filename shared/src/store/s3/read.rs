@@ -9,9 +9,10 @@ use futures::stream::{self, BoxStream};
 
 use super::super::limits;
 use super::super::{Call, GetOptions, GetResult, ObjectMeta, Operation, StoreErrorKind, StoreResult};
+use super::config::Dialect;
 use super::failure::{body_failure, failure};
 use super::wire;
-use crate::object_ref::{ETag, ObjectRef};
+use crate::object_ref::ObjectRef;
 
 pub(super) fn meta_of_head(call: &Call, head: HeadObjectOutput) -> StoreResult<ObjectMeta> {
     Ok(ObjectMeta {
@@ -26,7 +27,12 @@ pub(super) fn meta_of_head(call: &Call, head: HeadObjectOutput) -> StoreResult<O
     })
 }
 
-pub(super) async fn get(client: &Client, object: &ObjectRef, options: GetOptions) -> StoreResult<GetResult> {
+pub(super) async fn get(
+    client: &Client,
+    dialect: Dialect,
+    object: &ObjectRef,
+    options: GetOptions,
+) -> StoreResult<GetResult> {
     let call = Call::on_object(Operation::Get, object);
     limits::check_key(&call, &object.key)?;
     if let Some(range) = &options.range {
@@ -39,8 +45,8 @@ pub(super) async fn get(client: &Client, object: &ObjectRef, options: GetOptions
         .key(&object.key)
         .set_version_id(object.version_id.clone())
         .set_range(range)
-        .set_if_match(options.if_match.as_ref().map(ETag::quoted));
-    let answer = request.send().await.map_err(|error| failure(&call, error))?;
+        .set_if_match(options.if_match.as_ref().map(|e_tag| dialect.quoted(e_tag)));
+    let answer = request.send().await.map_err(|error| failure(dialect, &call, error))?;
     let length = wire::size(&call, answer.content_length)?;
     let whole = answer.content_range.as_deref().and_then(wire::size_of_content_range);
     if let (Some(range), None) = (&options.range, whole) {

@@ -5,3 +5,5 @@
 
 pub mod decision;
 pub mod policy;
+pub mod report;
+pub mod retry;

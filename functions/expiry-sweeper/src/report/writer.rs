@@ -1,0 +1,338 @@
+//! Writes a report while the sweep goes on, in constant memory.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use shared::object_ref::ObjectRef;
+use shared::store::{ObjectStore, StoreErrorKind, StoreResult};
+
+use super::parts::{self, PartWriter, UploadState};
+use super::{Row, encode, header};
+use crate::retry::retrying;
+
+const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
+
+/// How many names are tried before a report's writer gives up.
+const MAX_NAMES: u32 = 20;
+
+/// Which reports are meant: those of one rule in one sweep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportTarget {
+    /// The audit bucket.
+    pub bucket: String,
+    /// When the sweep began, which decides its folder, also for a continuation on the day after.
+    pub started_at: Timestamp,
+    /// The sweep.
+    pub sweep_id: String,
+    /// The rule's id.
+    pub rule: String,
+}
+
+impl ReportTarget {
+    /// The key of report `number`, from 1.
+    pub fn key(&self, number: u32) -> String {
+        let folder = folder(self.started_at, &self.sweep_id);
+        match number {
+            0 | 1 => format!("{folder}{}.csv", self.rule),
+            _ => format!("{folder}{}.{number}.csv", self.rule),
+        }
+    }
+}
+
+/// Where everything of a sweep stands in the audit bucket: `sweeps/{yyyy-mm-dd}/{sweep_id}/`.
+pub(super) fn folder(started_at: Timestamp, sweep_id: &str) -> String {
+    format!("sweeps/{}/{sweep_id}/", started_at.to_zoned(TimeZone::UTC).date())
+}
+
+/// A report that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Where it stands.
+    pub object: ObjectRef,
+    /// Its number, from 1; the next one of the same rule and sweep continues from here.
+    pub number: u32,
+    /// How many rows it has below the header row.
+    pub rows: u64,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+}
+
+/// A report in the writing.
+///
+/// Rows are appended in groups, and a group never ends up in two parts: what [`ReportWriter::state`] tells
+/// counts whole groups.
+pub struct ReportWriter<'s, S> {
+    store: &'s S,
+    target: ReportTarget,
+    number: u32,
+    parts: PartWriter,
+    rows: u64,
+    rows_sent: u64,
+}
+
+impl<'s, S: ObjectStore> ReportWriter<'s, S> {
+    /// Begins report `number` (1 for a sweep's first). If that name is taken, the next free one is used.
+    /// `token` is unique to this invocation; by it the writer knows its own object.
+    pub fn open(store: &'s S, target: ReportTarget, number: u32, token: &str) -> Self {
+        let number = number.max(1);
+        let object = ObjectRef::new(&*target.bucket, target.key(number));
+        let mut parts = PartWriter::new(object, token, CONTENT_TYPE);
+        parts.buffer = header();
+        Self { store, target, number, parts, rows: 0, rows_sent: 0 }
+    }
+
+    /// Appends a group of rows, and sends a part where there is enough for one.
+    ///
+    /// # Errors
+    /// What the store says after several attempts. The report is then best given up; the rows that are
+    /// in [`ReportWriter::state`] are safe.
+    pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
+        encode(rows, &mut self.parts.buffer);
+        self.rows += rows.len() as u64;
+        if self.parts.is_full() {
+            self.choose_name().await?;
+            self.parts.send(self.store).await?;
+            self.rows_sent = self.rows;
+        }
+        Ok(())
+    }
+
+    /// How many rows were appended.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// What is safe at the store although the report is not finished: keep this beside the cursor, and
+    /// [`ReportWriter::salvage`] can finish the report after a crash. `None` while nothing was sent.
+    pub fn state(&self) -> Option<UploadState> {
+        self.parts.state(self.rows_sent)
+    }
+
+    /// An upload is bound to its key, so the name has to be free when it begins.
+    async fn choose_name(&mut self) -> StoreResult<()> {
+        if self.parts.is_begun() {
+            return Ok(());
+        }
+        for _ in 0..MAX_NAMES {
+            // Who may not list is told 403 of what is not there; the completion's condition decides then.
+            if retrying(|| self.store.head(&self.parts.object)).await.is_err() {
+                break;
+            }
+            self.next_name();
+        }
+        Ok(())
+    }
+
+    fn next_name(&mut self) {
+        self.number += 1;
+        self.parts.object.key = self.target.key(self.number);
+    }
+
+    /// Makes the report visible, also where the sweep was cut short. A continuation without rows is not
+    /// written; a sweep's first report is, as a proof that nothing was due.
+    ///
+    /// # Errors
+    /// What the store says after several attempts.
+    pub async fn finish(mut self) -> StoreResult<Option<ReportFile>> {
+        if self.rows == 0 && self.number > 1 {
+            return Ok(None);
+        }
+        for _ in 0..MAX_NAMES {
+            match self.parts.finish(self.store).await {
+                Err(error) if error.kind == StoreErrorKind::PreconditionFailed && !self.parts.is_begun() => {
+                    self.next_name();
+                }
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        let size_bytes = self.parts.bytes();
+        Ok(Some(ReportFile { object: self.parts.object, number: self.number, rows: self.rows, size_bytes }))
+    }
+
+    /// Finishes the report of an invocation that died, as far as it had come. `false` where its upload is
+    /// gone, and its rows with it.
+    ///
+    /// # Errors
+    /// What the store says after several attempts.
+    pub async fn salvage(store: &S, bucket: &str, state: &UploadState) -> StoreResult<bool> {
+        parts::complete(store, bucket, state).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::row;
+    use super::super::{RowDecoder, read_rows};
+    use super::*;
+    use futures::StreamExt;
+    use shared::store::{Fault, FaultStore, GetOptions, MemoryStore, Operation, RecordingStore};
+
+    fn target() -> ReportTarget {
+        ReportTarget {
+            bucket: "audit".to_owned(),
+            started_at: "2026-11-21T23:59:59.9Z".parse().unwrap(),
+            sweep_id: "s1".to_owned(),
+            rule: "temp".to_owned(),
+        }
+    }
+
+    fn audit() -> MemoryStore {
+        MemoryStore::new().with_bucket("audit")
+    }
+
+    async fn content(store: &impl ObjectStore, key: &str) -> bytes::Bytes {
+        let object = ObjectRef::new("audit", key);
+        store.get(&object, GetOptions::default()).await.unwrap().bytes(1 << 30).await.unwrap()
+    }
+
+    async fn keys(store: &impl ObjectStore, key: &str) -> Vec<String> {
+        read_rows(&*content(store, key).await).map(|row| row.unwrap().key).collect()
+    }
+
+    /// About 6 MB, in 16 groups of 60 rows.
+    fn groups() -> Vec<Vec<Row>> {
+        let error = Some("x".repeat(6000));
+        let group = |g: usize| {
+            (0..60).map(|n| Row { error: error.clone(), ..row(&format!("{g:02}/{n:02}")) }).collect()
+        };
+        (0..16).map(group).collect()
+    }
+
+    fn names(groups: &[Vec<Row>]) -> Vec<String> {
+        groups.iter().flatten().map(|row| row.key.clone()).collect()
+    }
+
+    #[test]
+    fn reports_stand_where_the_contract_says() {
+        assert_eq!(target().key(1), "sweeps/2026-11-21/s1/temp.csv");
+        assert_eq!(target().key(2), "sweeps/2026-11-21/s1/temp.2.csv");
+    }
+
+    #[tokio::test]
+    async fn a_small_report_is_one_put() {
+        let store = RecordingStore::new(audit());
+        let mut writer = ReportWriter::open(&store, target(), 1, "t");
+        writer.append(&[row("a"), row("b")]).await.unwrap();
+        assert_eq!(writer.state(), None);
+        let file = writer.finish().await.unwrap().unwrap();
+        assert_eq!(store.operations(), [Operation::Put]);
+        assert_eq!(
+            (file.rows, file.number, file.object.key.as_str()),
+            (2, 1, "sweeps/2026-11-21/s1/temp.csv")
+        );
+        assert_eq!(file.size_bytes, store.head(&file.object).await.unwrap().size);
+        assert_eq!(keys(&store, &file.object.key).await, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_first_report_is_written_even_without_rows_and_a_continuation_is_not() {
+        let store = audit();
+        let file = ReportWriter::open(&store, target(), 1, "t").finish().await.unwrap().unwrap();
+        assert!(keys(&store, &file.object.key).await.is_empty());
+        assert_eq!(ReportWriter::open(&store, target(), 2, "t").finish().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_overwritten() {
+        let store = audit();
+        for (token, keys) in [("t1", ["a"]), ("t2", ["b"])] {
+            let mut writer = ReportWriter::open(&store, target(), 1, token);
+            writer.append(&keys.map(row)).await.unwrap();
+            writer.finish().await.unwrap();
+        }
+        assert_eq!(keys(&store, "sweeps/2026-11-21/s1/temp.csv").await, ["a"]);
+        assert_eq!(keys(&store, "sweeps/2026-11-21/s1/temp.2.csv").await, ["b"]);
+        // A large one looks for a free name before it begins.
+        let mut writer = ReportWriter::open(&store, target(), 1, "t3");
+        for group in &groups() {
+            writer.append(group).await.unwrap();
+        }
+        assert_eq!(writer.finish().await.unwrap().unwrap().number, 3);
+        assert_eq!(keys(&store, "sweeps/2026-11-21/s1/temp.csv").await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn a_large_report_streams_in_parts_and_bounded_memory() {
+        let store = RecordingStore::new(audit());
+        let mut writer = ReportWriter::open(&store, target(), 1, "t");
+        let groups = groups();
+        let mut most = 0;
+        for group in &groups {
+            writer.append(group).await.unwrap();
+            most = most.max(writer.parts.buffer.capacity());
+        }
+        assert!(most < 3 * parts::PART_BYTES, "{most}");
+        let file = writer.finish().await.unwrap().unwrap();
+        assert!(store.count(Operation::UploadPart) > 1);
+        assert_eq!(keys(&store, &file.object.key).await, names(&groups));
+        assert_eq!(file.size_bytes, store.head(&file.object).await.unwrap().size);
+    }
+
+    #[tokio::test]
+    async fn every_row_is_there_once_whichever_call_fails_and_however() {
+        let groups = groups();
+        let mut expected = header();
+        groups.iter().for_each(|group| encode(group, &mut expected));
+        for fault in Fault::ALL {
+            for call in 1..=5 {
+                let store = FaultStore::new(audit()).at_call(call, fault);
+                let mut writer = ReportWriter::open(&store, target(), 1, "t");
+                for group in &groups {
+                    writer.append(group).await.unwrap();
+                }
+                let file = writer.finish().await.unwrap().unwrap();
+                assert_eq!(file.number, 1, "{fault:?} at call {call}");
+                let written = content(store.inner(), &file.object.key).await;
+                assert!(written == expected, "{fault:?} at call {call}");
+            }
+            // The same for one that is a single PUT.
+            let store = FaultStore::new(audit()).at_call(1, fault);
+            let mut writer = ReportWriter::open(&store, target(), 1, "t");
+            writer.append(&[row("a")]).await.unwrap();
+            let file = writer.finish().await.unwrap().unwrap();
+            assert_eq!(file.number, 1, "{fault:?}");
+            assert_eq!(keys(store.inner(), &file.object.key).await, ["a"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_a_crash_can_be_salvaged() {
+        let store = audit();
+        let mut writer = ReportWriter::open(&store, target(), 1, "t");
+        let groups = groups();
+        for group in &groups {
+            writer.append(group).await.unwrap();
+        }
+        let state = writer.state().unwrap();
+        drop(writer);
+        let state: UploadState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        // Twice, because the one who salvages may crash as well.
+        for _ in 0..2 {
+            assert!(ReportWriter::salvage(&store, "audit", &state).await.unwrap());
+        }
+        let salvaged = keys(&store, &state.key).await;
+        assert_eq!(salvaged.len() as u64, state.rows);
+        assert!(state.rows > 0 && state.rows.is_multiple_of(60));
+        assert_eq!(salvaged, names(&groups)[..salvaged.len()]);
+        let gone = UploadState { key: "elsewhere.csv".to_owned(), upload_id: "none".to_owned(), ..state };
+        assert!(!ReportWriter::salvage(&store, "audit", &gone).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_report_that_arrives_in_chunks_is_decoded_as_it_comes() {
+        let store = audit();
+        let mut writer = ReportWriter::open(&store, target(), 1, "t");
+        let groups = groups();
+        for group in &groups {
+            writer.append(group).await.unwrap();
+        }
+        let file = writer.finish().await.unwrap().unwrap();
+        let mut result = store.get(&file.object, GetOptions::default()).await.unwrap();
+        let (mut decoder, mut rows) = (RowDecoder::new(), 0);
+        while let Some(chunk) = result.body.next().await {
+            rows += decoder.push(&chunk.unwrap()).unwrap().len();
+        }
+        decoder.finish().unwrap();
+        assert_eq!(rows as u64, file.rows);
+    }
+}

@@ -136,6 +136,13 @@ impl Stack {
                 Value::String(pattern) => self.substitute(pattern, &Map::new()),
                 _ => self.substitute(arguments[0].as_str().unwrap(), arguments[1].as_object().unwrap()),
             }),
+            "Fn::FindInMap" => {
+                let keys = self.resolve(arguments).unwrap_or_default();
+                let [map, first, second] = [0, 1, 2].map(|i| text(&keys[i]));
+                let found = &self.template["Mappings"][&map][&first][&second];
+                assert!(!found.is_null(), "{map} has no {second} of {first}");
+                Some(found.clone())
+            }
             "Fn::Select" => {
                 let index = text(&arguments[0]).parse::<usize>().unwrap();
                 self.resolve(&arguments[1][index])

@@ -4,9 +4,11 @@ CARGO ?= cargo
 LOCAL_CLOUD = $(CARGO) run --quiet --package tests --bin local-cloud --
 FUNCTION ?= avatar-transcoder
 PORT ?= 9000
+ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay lint build test-clients test-contract fuzz toolchain binaries
+.PHONY: help run test dev replay lint build test-clients test-contract fuzz toolchain binaries \
+  tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +49,63 @@ test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=
 fuzz: ## fuzzes what strangers send, a minute each; needs nightly Rust and cargo-fuzz
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "error: install cargo-fuzz by: cargo install cargo-fuzz" >&2; exit 2; }
 	cd tests/fuzz && for target in event media_type transcode; do $(CARGO) +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=60 || exit 1; done
+
+tools: ## installs the tools of the targets below into .tools/; needs Python 3.10 or newer
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "error: install Python 3.10 or newer" >&2; exit 2; }
+	@for name in sam checkov stack; do \
+	  if ! cmp -s tests/stack/tools/$$name.txt .tools/$$name/installed.txt; then \
+	    echo "Installing tests/stack/tools/$$name.txt into .tools/$$name."; \
+	    python3 -m venv --clear .tools/$$name || { echo "error: Python cannot make virtual environments; install python3-venv" >&2; exit 2; }; \
+	    .tools/$$name/bin/pip install --quiet --disable-pip-version-check -r tests/stack/tools/$$name.txt || exit 2; \
+	    cp tests/stack/tools/$$name.txt .tools/$$name/installed.txt; \
+	  fi; \
+	done; echo "The tools are in .tools/."
+
+check-template: ## lints template.yaml by SAM, cfn-lint and checkov
+	@$(call need-tool,sam,sam)
+	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .tools/sam/bin/sam validate --lint
+	.tools/sam/bin/cfn-lint template.yaml
+	@$(call need-tool,checkov,checkov)
+	.tools/checkov/bin/checkov --file template.yaml --framework cloudformation --quiet --compact --skip-download
+
+build-lambda: toolchain ## builds the functions as they are deployed, for this machine's architecture; ARCHITECTURE=arm64
+	@$(call need-tool,sam,sam)
+	env -u CARGO_TARGET_DIR PATH="$(CURDIR)/.tools/sam/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+
+sam-replay: binaries ## replays events in containers by sam local invoke; EVENT=events/s3-put.json FUNCTION=avatar-transcoder
+	@$(call need-tool,sam,sam)
+	@test -e .aws-sam/build/template.yaml || $(MAKE) build-lambda
+	@.tools/sam/bin/python tests/stack/sam_replay.py --local-cloud "$${CARGO_TARGET_DIR:-target}/debug/local-cloud" \
+	  $(if $(filter command line environment,$(origin FUNCTION)),--function $(FUNCTION)) $(EVENT)
+
+deploy: ## deploys the stack into your AWS account; PARAMETERS="SweepMode=apply …"
+	@$(call need-tool,sam,sam)
+	@$(MAKE) --no-print-directory build-lambda ARCHITECTURE=$(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
+	SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam deploy --parameter-overrides Architecture=$(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64) $(PARAMETERS)
+
+deploy-local: toolchain ## deploys the stack into an emulator that it starts at http://127.0.0.1:4566
+	@$(call need-tool,sam,sam)
+	@$(call need-tool,stack,ministack)
+	@.tools/stack/bin/python tests/stack/deploy_local.py $(PARAMETERS)
+
+stop-local: ## ends the emulator
+	@$(call need-tool,stack,ministack)
+	@.tools/stack/bin/python tests/stack/deploy_local.py --stop
+
+test-stack: ## proves the stack that deploy-local deployed; CHECKS="avatars tickets"
+	@$(call need-tool,stack,ministack)
+	@.tools/stack/bin/python tests/stack/test_stack.py $(CHECKS)
+
+redrive: ## brings back what waits in the failure queue; LOCAL=1 DRY=1
+	@$(call need-tool,stack,ministack)
+	@.tools/stack/bin/python tests/stack/redrive.py $(if $(LOCAL),--local) $(if $(DRY),--dry-run)
+
+backfill: ## sends the objects that are there already to a function; FUNCTION=upload-validator PREFIX=u/ LOCAL=1 DRY=1 YES=1
+	@$(call need-tool,stack,ministack)
+	@.tools/stack/bin/python tests/stack/backfill.py $(FUNCTION) --prefix "$(PREFIX)" $(if $(LOCAL),--local) $(if $(DRY),--dry-run) $(if $(YES),--yes)
+
+# $(call need-tool,folder,command): ends with one sentence where the tool is not there.
+need-tool = test -x .tools/$(1)/bin/$(2) || { echo "error: $(2) is missing; install the deployment tools by: make tools" >&2; exit 2; }
 
 # The functions and the local cloud, as the commands above use them.
 binaries: toolchain

@@ -4,10 +4,11 @@ CARGO ?= cargo
 LOCAL_CLOUD = $(CARGO) run --quiet --package tests --bin local-cloud --
 FUNCTION ?= avatar-transcoder
 PORT ?= 9000
+PYTHON ?= python3
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay lint build test-clients test-contract fuzz toolchain binaries \
+.PHONY: help run test dev replay lint build ticket test-clients test-contract fuzz toolchain binaries \
   tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
@@ -38,9 +39,14 @@ build: toolchain ## builds the three functions for deployment
 	$(CARGO) build --release --locked
 	@cd "$${CARGO_TARGET_DIR:-target}/release" && ls -l avatar-transcoder upload-validator expiry-sweeper
 
-test-clients: ## checks the README's example in JavaScript; needs Node
+ticket: binaries ## makes, reads and uses upload tickets; ARGS='key', ARGS='presign --help'
+	@$(LOCAL_CLOUD) ticket $(ARGS)
+
+test-clients: binaries ## checks the examples in JavaScript, Python and PHP; needs Node and Python
 	@command -v node >/dev/null || { echo "error: the example runs in Node; install it from https://nodejs.org" >&2; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: the example runs in Python 3; install it, or name one by PYTHON=" >&2; exit 2; }
 	node tests/clients/short_code.mjs
+	node tests/clients/tickets.mjs "$${CARGO_TARGET_DIR:-target}/debug/local-cloud" $(PYTHON)
 
 test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…
 	@test -n "$(ENDPOINT)" || { echo "error: name a server by ENDPOINT=http://… and its key by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" >&2; exit 2; }

@@ -1,3 +1,3 @@
-//! The avatar function end to end: real uploads, the real binary, the store's own events.
+//! The functions end to end: real uploads, the real binaries, the store's own events.
 
 mod avatar;

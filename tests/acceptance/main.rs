@@ -8,4 +8,5 @@ mod runtime_api;
 mod store_contract;
 #[cfg(test)]
 mod store_failures;
+#[cfg(test)]
 mod template;

@@ -1,11 +1,5 @@
 //! The template against the binaries: what it sets is what they read, and what it allows is what they do.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a template that does not look as expected fails the test that reads it"
-)]
-
 mod document;
 mod permissions;
 mod policy;

@@ -31,6 +31,8 @@ pub const FILES: &str = "files";
 pub const QUARANTINE: &str = "quarantine";
 /// Where records and reports go.
 pub const AUDIT: &str = "audit";
+/// Where in the audit bucket the sweeper's policy is.
+pub const POLICY_KEY: &str = "policy.json";
 
 /// The avatar function's name, which is also its binary's and its access key's.
 pub const AVATAR_TRANSCODER: &str = "avatar-transcoder";
@@ -334,6 +336,8 @@ fn config_of(name: &str, options: &CloudOptions, s3: &Server, issuer: &Issuer) -
                 vec![("AVATAR_BUCKET", AVATARS.to_owned()), ("UPLOAD_BUCKET", UPLOADS.to_owned())]
             }
             UPLOAD_VALIDATOR => vec![
+                ("FILES_BUCKET", FILES.to_owned()),
+                ("CATALOGS", r#"{"version": 1, "catalogs": {"tempcato": {"retention": "24h"}}}"#.to_owned()),
                 ("QUARANTINE_BUCKET", QUARANTINE.to_owned()),
                 ("AUDIT_BUCKET", AUDIT.to_owned()),
                 ("RECORDS", "on".to_owned()),
@@ -341,7 +345,7 @@ fn config_of(name: &str, options: &CloudOptions, s3: &Server, issuer: &Issuer) -
             ],
             _ => vec![
                 ("AUDIT_BUCKET", AUDIT.to_owned()),
-                ("SWEEP_POLICY_URI", format!("s3://{AUDIT}/policy.json")),
+                ("SWEEP_POLICY_URI", format!("s3://{AUDIT}/{POLICY_KEY}")),
             ],
         }
         .into_iter()

@@ -48,9 +48,7 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     println!("  curl {endpoint}/{AVATARS}/u/<code>.webp\n");
     ticket::leave_key(&cloud.issuer)?;
     println!("Tickets for {FILES} are issued with the key in {}:", ticket::DEV_KEY);
-    println!(
-        "  target/debug/local-cloud ticket presign --bucket {FILES} --key tempcato/me.png --file me.png\n"
-    );
+    println!("  make ticket ARGS='presign --bucket {FILES} --key tempcato/me.png --file me.png'\n");
     println!("Ctrl-C ends it, and everything in it.");
 
     let (sender, mut reports) = mpsc::unbounded_channel();

@@ -2,17 +2,28 @@
 
 use std::fs;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use harness::cloud::{AVATAR_TRANSCODER, AVATARS, CloudError, CloudOptions, LocalCloud, UPLOADS, Uploaded};
+use harness::cloud::{
+    AUDIT, AVATAR_TRANSCODER, AVATARS, CloudError, CloudOptions, EXPIRY_SWEEPER, FILES, LocalCloud,
+    POLICY_KEY, QUARANTINE, UPLOADS, Uploaded,
+};
+use harness::forgeries;
 use harness::pictures::{self, Sample};
+use harness::s3;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use shared::clock::{Clock, SystemClock};
 use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, Precondition, PutOptions, StoreError};
 
 use super::{CommandResult, view};
+
+/// Why the show ends early.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is shown.
 #[derive(Debug, clap::Args)]
@@ -43,16 +54,25 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     let mut complete = avatars(&cloud, &samples).await?;
     if arguments.images.is_none() {
         complete &= Box::pin(rejections(&cloud)).await?;
+        complete &= Box::pin(files(&cloud)).await?;
+        complete &= Box::pin(sweep(&cloud)).await?;
+        let reports = replace(&cloud, AUDIT, &arguments.out.join("audit"))?;
+        println!("{} reports and records, in {}", reports, arguments.out.join("audit").display());
     }
-    if arguments.out.join("avatars").exists() {
-        fs::remove_dir_all(arguments.out.join("avatars"))?;
-    }
-    let written = cloud.s3.export(AVATARS, &arguments.out.join("avatars"))?;
-    println!("{} avatars to open, in {}", written.len(), arguments.out.join("avatars").display());
+    let written = replace(&cloud, AVATARS, &arguments.out.join("avatars"))?;
+    println!("{written} avatars to open, in {}", arguments.out.join("avatars").display());
     if !complete {
         return Err("not every upload came out as it should; the tables above tell which".into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the objects of a bucket as files, in the place of those of an earlier run. Answers how many there are.
+fn replace(cloud: &LocalCloud, bucket: &str, folder: &Path) -> std::io::Result<usize> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(cloud.s3.export(bucket, folder)?.len())
 }
 
 /// Uploads each sample and shows its avatar. Answers whether each has been decided.
@@ -111,7 +131,7 @@ async fn avatars(cloud: &LocalCloud, samples: &[Sample]) -> Result<bool, CloudEr
 }
 
 /// Uploads what is no avatar, and shows why. Answers whether each was rejected.
-async fn rejections(cloud: &LocalCloud) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+async fn rejections(cloud: &LocalCloud) -> Result<bool, Failure> {
     let samples = pictures::impostors()?;
     let mut rows = Vec::new();
     for sample in &samples {
@@ -130,6 +150,93 @@ async fn rejections(cloud: &LocalCloud) -> Result<bool, Box<dyn std::error::Erro
     println!("And what is not taken:");
     show_refused(&rows);
     Ok(rows.iter().all(|(_, uploaded)| uploaded.status() == "rejected"))
+}
+
+/// Uploads honest and forged files under tickets, and shows the verdicts. Answers whether each is right.
+async fn files(cloud: &LocalCloud) -> Result<bool, Failure> {
+    let now = SystemClock.now();
+    let mut attempts = forgeries::honest(&cloud.issuer, now)?;
+    attempts.extend(forgeries::forged(&cloud.issuer, now)?);
+    let mut table = view::table(&["upload under a ticket", "key", "source", "status", "reasons"], &[2]);
+    let (mut accepted, mut right) = (0, 0);
+    for attempt in &attempts {
+        let uploaded =
+            Box::pin(cloud.upload(FILES, &attempt.key, attempt.body.clone(), attempt.put_options())).await?;
+        let reasons: Vec<_> =
+            uploaded.at("/reasons").as_array().into_iter().flatten().filter_map(code).collect();
+        let status = uploaded.status();
+        accepted += usize::from(status == "accepted");
+        right += usize::from(match attempt.expected {
+            None => status == "accepted",
+            Some(expected) => status == "rejected" && reasons.iter().any(|reason| reason == expected),
+        });
+        table.add_row([
+            attempt.what.to_owned(),
+            view::cut(&attempt.key.escape_debug().to_string(), 28),
+            view::bytes(attempt.body.len() as u64),
+            status,
+            view::cut(&reasons.join(", "), 60),
+        ]);
+    }
+    println!("Files under tickets:\n{table}");
+    println!(
+        "{accepted} accepted and readable, {} in quarantine with their reasons\n",
+        cloud.s3.keys(QUARANTINE).len()
+    );
+    Ok(right == attempts.len())
+}
+
+/// A reason's code, whether it stands alone or beside its message.
+fn code(reason: &Value) -> Option<String> {
+    reason.as_str().or(reason.pointer("/code").and_then(Value::as_str)).map(str::to_owned)
+}
+
+/// Ages what was uploaded, and sweeps it: first as a plan, then for good. Answers whether both are complete.
+async fn sweep(cloud: &LocalCloud) -> Result<bool, Failure> {
+    let old = SystemClock.now() - SignedDuration::from_hours(9 * 24);
+    for (bucket, keys) in [(FILES, cloud.s3.keys(FILES)), (UPLOADS, cloud.s3.keys(UPLOADS))] {
+        for key in keys.iter().step_by(2) {
+            cloud.s3.set_last_modified(bucket, key, old);
+        }
+    }
+    println!("Nine days later, for every second object; a sweep as a plan, and for good:");
+    let headings = ["rule", "mode", "status", "scanned", "expired", "deleted", "bytes", "report"];
+    let mut table = view::table(&headings, &[3, 4, 5, 6]);
+    let mut complete = true;
+    for mode in ["plan", "apply"] {
+        let policy = json!({
+            "version": 1, "mode": mode, "limits": {"max_delete_ratio": 0.9},
+            "rules": [
+                {"id": "temp-catalog", "bucket": FILES, "prefix": "tempcato/", "expire_after": "24h"},
+                {"id": "originals", "bucket": UPLOADS, "whole_bucket": true, "expire_after": "7d"},
+            ],
+        });
+        cloud.s3.put(AUDIT, POLICY_KEY, policy.to_string(), s3::PutOptions::default());
+        let event = json!({"source": "aws.scheduler", "detail-type": "Scheduled Event", "detail": {}});
+        let result = cloud.function(EXPIRY_SWEEPER).invoke(event).await;
+        let Some(answer) = result.ok() else {
+            return Err(format!("the sweep failed: {}", result.error().unwrap_or_default()).into());
+        };
+        complete &= answer["complete"] == true;
+        for outcome in answer["outcomes"].as_array().into_iter().flatten() {
+            let text =
+                |pointer: &str| outcome.pointer(pointer).and_then(Value::as_str).unwrap_or("").to_owned();
+            let count = |pointer: &str| outcome.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+            table.add_row([
+                text("/sweep/rule"),
+                mode.to_owned(),
+                text("/status"),
+                count("/sweep/scanned").to_string(),
+                count("/sweep/expired").to_string(),
+                count("/sweep/deleted").to_string(),
+                view::bytes(count("/sweep/deleted_bytes")),
+                text("/sweep/report").rsplit('/').next().unwrap_or_default().to_owned(),
+            ]);
+            complete &= ["planned", "swept"].contains(&text("/status").as_str());
+        }
+    }
+    println!("{table}\n");
+    Ok(complete)
 }
 
 fn show_refused(rows: &[(&Sample, &Uploaded)]) {

@@ -3,12 +3,13 @@
 CARGO ?= cargo
 LOCAL_CLOUD = $(CARGO) run --quiet --package tests --bin local-cloud --
 FUNCTION ?= avatar-transcoder
+RUNTIME ?= lambda
 PORT ?= 9000
 PYTHON ?= python3
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay lint build ticket test-clients test-contract fuzz toolchain binaries \
+.PHONY: help run test dev replay lint build build-fc ticket test-clients test-contract fuzz toolchain binaries \
   tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
@@ -23,9 +24,9 @@ test: toolchain ## runs every test, the end-to-end ones on the real binaries inc
 dev: binaries ## keeps the local cloud running for any S3 client; PORT=9000
 	@$(LOCAL_CLOUD) dev --port $(PORT) $(if $(LOGS),--logs)
 
-replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FUNCTION=avatar-transcoder
+replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FUNCTION=avatar-transcoder RUNTIME=lambda|fc
 	@test -n "$(EVENT)" || { echo "error: name an event, such as EVENT=events/s3-put.json" >&2; exit 2; }
-	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION)
+	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION) --runtime $(RUNTIME)
 
 lint: toolchain ## formatting, clippy, documentation, and dependencies by cargo deny
 	$(CARGO) fmt --all --check
@@ -41,6 +42,30 @@ build: toolchain ## builds the three functions for deployment
 
 ticket: binaries ## makes, reads and uses upload tickets; ARGS='key', ARGS='presign --help'
 	@$(LOCAL_CLOUD) ticket $(ARGS)
+
+# Function Compute is x86-64, and its custom.debian12 has glibc 2.36. A build for an older system than this one's needs
+# zig's linker; without it, the binaries are held against that version before they are taken.
+FC_FUNCTIONS = avatar-transcoder upload-validator expiry-sweeper
+FC_GLIBC = 2.36
+FC_TARGET = x86_64-unknown-linux-gnu
+
+build-fc: toolchain ## builds the code packages for Alibaba Cloud's Function Compute, into target/fc
+	@if $(CARGO) zigbuild --help >/dev/null 2>&1; then \
+	  $(CARGO) zigbuild --release --locked --target $(FC_TARGET).$(FC_GLIBC); \
+	elif [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+	  $(CARGO) build --release --locked --target $(FC_TARGET); \
+	else \
+	  echo "error: Function Compute runs Linux on x86-64; to build for it here, install zig and: cargo install cargo-zigbuild" >&2; exit 2; \
+	fi
+	@for function in $(FC_FUNCTIONS); do \
+	  binary="$${CARGO_TARGET_DIR:-target}/$(FC_TARGET)/release/$$function"; \
+	  needed=$$(LC_ALL=C grep -aoE 'GLIBC_2\.[0-9]+' "$$binary" | sort -uV | tail -n 1); needed=$${needed#GLIBC_}; \
+	  if [ "$$(printf '%s\n%s\n' "$$needed" $(FC_GLIBC) | sort -V | tail -n 1)" != $(FC_GLIBC) ]; then \
+	    echo "error: $$function needs glibc $$needed, and Function Compute's Debian 12 has $(FC_GLIBC); install zig and: cargo install cargo-zigbuild" >&2; exit 2; \
+	  fi; \
+	  mkdir -p target/fc/$$function && install -m 755 "$$binary" target/fc/$$function/bootstrap; \
+	  echo "target/fc/$$function/bootstrap needs glibc $$needed or newer"; \
+	done
 
 test-clients: binaries ## checks the examples in JavaScript, Python and PHP; needs Node and Python
 	@command -v node >/dev/null || { echo "error: the example runs in Node; install it from https://nodejs.org" >&2; exit 2; }

@@ -79,6 +79,11 @@ impl Environment {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether no mistake was noted so far.
+    pub fn is_sound(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
     /// Notes a mistake found in a value that was read by [`Environment::get`]. The value is shown;
     /// pass `secret` as true where it must not be.
     pub fn mistake(&mut self, variable: &'static str, secret: bool, expected: impl Into<String>) {

@@ -1,9 +1,9 @@
 //! The contract suite on every store there is.
 
 use harness::contract::{Endpoint, Subject, subject_at};
-use harness::s3::{Options, Server};
+use harness::s3::{BucketOptions, Dialect, Options, Server};
 use harness::store_contract;
-use shared::store::{FaultStore, MemoryStore, RecordingStore, S3Store};
+use shared::store::{self, FaultStore, MemoryStore, RecordingStore, S3Config, S3Store};
 
 const PLAIN: &str = "plain-bucket";
 const VERSIONED: &str = "versioned-bucket";
@@ -31,8 +31,38 @@ async fn embedded() -> Subject<S3Store> {
     subject
 }
 
+/// The adapter for OSS, against a stand-in that refuses what OSS refuses.
+async fn oss() -> Subject<S3Store> {
+    let server = Server::start(Options {
+        dialect: Dialect::Oss,
+        region: "cn-hangzhou".to_owned(),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    server.create_bucket(PLAIN, BucketOptions::default());
+    server.create_bucket(VERSIONED, BucketOptions { versioned: true, ..BucketOptions::default() });
+    let credentials = server.credentials();
+    let credentials = aws_credential_types::Credentials::new(
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        None,
+        None,
+        "contract",
+    );
+    let config = S3Config {
+        dialect: store::Dialect::Oss,
+        endpoint: Some(server.endpoint()),
+        region: Some(server.region().to_owned()),
+        ..S3Config::default()
+    };
+    std::mem::forget(server);
+    subject(S3Store::with_credentials(config, credentials))
+}
+
 store_contract!(memory_store, async { subject(memory()) });
 store_contract!(memory_store_in_small_pages, async { subject(memory().with_page_size(2)) });
 store_contract!(recording_store, async { subject(RecordingStore::new(memory())) });
 store_contract!(fault_store_without_faults, async { subject(FaultStore::new(memory())) });
 store_contract!(s3_store_at_the_embedded_s3, embedded());
+store_contract!(s3_store_at_the_strict_oss, oss());

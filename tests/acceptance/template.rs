@@ -1,6 +1,6 @@
 //! The template against the binaries: what it sets is what they read, and what it allows is what they do.
 
-mod document;
+pub(crate) mod document;
 mod permissions;
 mod policy;
 mod stack;

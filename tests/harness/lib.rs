@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod contract;
+pub mod fc;
 pub mod forgeries;
 pub mod lambda;
 pub mod pictures;

@@ -8,9 +8,8 @@ use serde_json::Value;
 use shared::event::{Change, Content, normalize};
 use shared::object_ref::ObjectRef;
 
-use crate::cloud::LocalCloud;
 use crate::pictures;
-use crate::s3::{Attributes, BucketOptions, PutOptions};
+use crate::s3::{Attributes, BucketOptions, PutOptions, Server};
 
 /// Puts a picture at every key that `event` says something was created at: the one whose MD5 the event names as
 /// entity tag, if it comes with the source, and otherwise another. Answers what was put.
@@ -19,7 +18,7 @@ use crate::s3::{Attributes, BucketOptions, PutOptions};
 ///
 /// # Errors
 /// The pictures cannot be read.
-pub fn seed(cloud: &LocalCloud, event: &Value) -> io::Result<Vec<ObjectRef>> {
+pub fn seed(store: &Server, event: &Value) -> io::Result<Vec<ObjectRef>> {
     let Ok(delivery) = normalize(event) else { return Ok(Vec::new()) };
     let mut pictures = Vec::new();
     for name in ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg"] {
@@ -39,9 +38,9 @@ pub fn seed(cloud: &LocalCloud, event: &Value) -> io::Result<Vec<ObjectRef>> {
             (_, Some((_, bytes))) => bytes.clone(),
         };
         let attributes = Attributes::of_type("image/png");
-        cloud.s3.create_bucket(&object.object.bucket, BucketOptions::default());
+        store.create_bucket(&object.object.bucket, BucketOptions::default());
         let options = PutOptions { attributes, ..PutOptions::default() };
-        if cloud.s3.put(&object.object.bucket, &object.object.key, body, options).is_some() {
+        if store.put(&object.object.bucket, &object.object.key, body, options).is_some() {
             put.push(object.object);
         }
     }

@@ -140,6 +140,7 @@ impl Config {
                 }),
                 memory_bytes: environment
                     .get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+                    .or_else(|| environment.get("FC_FUNCTION_MEMORY_SIZE"))
                     .and_then(|v| v.parse::<u64>().ok())
                     .map_or(defaults.memory_bytes, |mebibytes| mebibytes << 20),
                 ..defaults

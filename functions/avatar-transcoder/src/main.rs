@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         async |mut environment| {
             let config = Config::read(&mut environment);
             let store = S3Store::new(S3Config::read(&mut environment));
+            store.check_create_only(&mut environment, "AVATAR_BUCKET", &config.avatar_bucket).await;
             environment.finish(Deps::new(store, SystemClock, config))
         },
         async |deps, event, invocation| handle(&deps, &event, &invocation).await,

@@ -84,7 +84,7 @@ impl S3Store {
     }
 
     /// Notes a mistake in `environment` if `bucket`, which `variable` names, keeps versions and is OSS's,
-    /// where a create-only write would overwrite. A bucket that cannot be asked about is looked at again
+    /// where a create-only write would overwrite. Asks only if all else is in order. A bucket that cannot be asked about is looked at again
     /// before the first write.
     pub async fn check_create_only(
         &self,
@@ -93,7 +93,8 @@ impl S3Store {
         bucket: &str,
     ) {
         let has_keys = self.config.keys.as_ref().is_some_and(|keys| keys.current().is_some());
-        if self.config.dialect == Dialect::Oss && has_keys && self.keeps_versions(bucket).await {
+        let may_ask = self.config.dialect == Dialect::Oss && has_keys && environment.is_sound();
+        if may_ask && self.keeps_versions(bucket).await {
             environment.mistake(variable, false, format!("a bucket without versioning; {OVERWRITES}"));
         }
     }

@@ -10,7 +10,7 @@ pub(super) fn load() -> Value {
 }
 
 /// A YAML document as JSON, in CloudFormation's long form.
-pub(super) fn parse(text: &str) -> Value {
+pub(crate) fn parse(text: &str) -> Value {
     let documents = Yaml::load_from_str(text).unwrap();
     assert_eq!(documents.len(), 1, "a template is one document");
     json_of(&documents[0])

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use harness::cloud::{CloudOptions, LocalCloud};
+use harness::cloud::{CloudOptions, LocalCloud, built_binaries};
+use harness::fc::FcCloud;
+use harness::lambda::InvocationResult;
 use harness::replay;
+use harness::s3::Server;
 use serde_json::Value;
 
 use super::CommandResult;
@@ -17,9 +20,19 @@ pub(crate) struct Arguments {
     /// avatar-transcoder, upload-validator or expiry-sweeper.
     #[arg(long, default_value = "avatar-transcoder")]
     function: String,
+    /// Which runtime calls the function: lambda with the embedded S3, or fc with OSS's stand-in.
+    #[arg(long, default_value = "lambda")]
+    runtime: Runtime,
     /// Does not put the objects that the event names in first.
     #[arg(long)]
     empty: bool,
+}
+
+/// Whose stand-in calls the function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Runtime {
+    Lambda,
+    Fc,
 }
 
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
@@ -27,6 +40,11 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
         .map_err(|error| format!("{} cannot be read: {error}", arguments.event.display()))?;
     let event: Value = serde_json::from_str(&text)
         .map_err(|error| format!("{} is not JSON: {error}", arguments.event.display()))?;
+    if arguments.runtime == Runtime::Fc {
+        let cloud = FcCloud::start(built_binaries(), &[]).await?;
+        let result = cloud.replay(&arguments.function, &event, !arguments.empty).await?;
+        return show(&result, &cloud.oss);
+    }
     let cloud = LocalCloud::start(CloudOptions::default()).await?;
     let Some(function) = cloud.functions().find(|function| function.config().name == arguments.function)
     else {
@@ -36,15 +54,19 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
         );
     };
     if !arguments.empty {
-        for object in replay::seed(&cloud, &event)? {
+        for object in replay::seed(&cloud.s3, &event)? {
             eprintln!("put {object}");
         }
     }
     let result = function.invoke(event).await;
+    show(&result, &cloud.s3)
+}
+
+fn show(result: &InvocationResult, store: &Server) -> CommandResult {
     for line in &result.logs {
         eprintln!("{line}");
     }
-    for request in cloud.s3.take_requests() {
+    for request in store.take_requests() {
         eprintln!("{} {}/{} → {}", request.operation, request.bucket, request.key, request.status);
     }
     println!("{}", serde_json::to_string_pretty(&result.payload())?);

@@ -28,7 +28,7 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     let event: Value = serde_json::from_str(&text)
         .map_err(|error| format!("{} is not JSON: {error}", arguments.event.display()))?;
     let cloud = LocalCloud::start(CloudOptions { port: arguments.port, ..CloudOptions::default() }).await?;
-    let put = replay::seed(&cloud, &event)?;
+    let put = replay::seed(&cloud.s3, &event)?;
     let key = cloud.s3.credentials();
     println!(
         "{}",

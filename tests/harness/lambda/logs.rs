@@ -16,7 +16,7 @@ const ONE_LOOK: Duration = Duration::from_millis(1);
 
 /// The lines of one process, from all its streams.
 #[derive(Debug)]
-pub(super) struct Logs {
+pub(crate) struct Logs {
     lines: Arc<Mutex<Vec<String>>>,
     readers: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
     echo: Option<String>,
@@ -24,19 +24,19 @@ pub(super) struct Logs {
 
 impl Logs {
     /// No lines yet. With `echo`, each line is repeated on standard error under that name.
-    pub(super) fn new(echo: Option<String>) -> Self {
+    pub(crate) fn new(echo: Option<String>) -> Self {
         Self { lines: Arc::default(), readers: Vec::new(), echo }
     }
 
     /// Collects what comes out of `stream` until it ends.
-    pub(super) fn follow(&mut self, stream: impl AsyncRead + Unpin + Send + 'static) {
+    pub(crate) fn follow(&mut self, stream: impl AsyncRead + Unpin + Send + 'static) {
         let (sender, flushes) = mpsc::unbounded_channel();
         self.readers.push(sender);
         tokio::spawn(collect(stream, flushes, self.lines.clone(), self.echo.clone()));
     }
 
     /// The lines since the last call, with everything that was written before this one.
-    pub(super) async fn take(&self) -> Vec<String> {
+    pub(crate) async fn take(&self) -> Vec<String> {
         for reader in &self.readers {
             let (done, wait) = oneshot::channel();
             if reader.send(done).is_ok() {

@@ -19,6 +19,7 @@ mod result;
 pub use api::{MAX_PAYLOAD_BYTES, RuntimeApi};
 pub use config::{Credentials, FunctionConfig, Retry};
 pub use function::{Function, Report, StartError};
+pub(crate) use logs::Logs;
 pub use phase::{Said, Work};
 pub use result::{Answer, InvocationResult};
 
@@ -32,6 +33,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// An id that no other has.
-fn new_id() -> Uuid {
+pub(crate) fn new_id() -> Uuid {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::host::{S3Host, VirtualHost};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::faults::{Fault, Target};
+use super::oss;
 use super::requests::Call;
-use super::server::Shared;
+use super::server::{Dialect, Shared};
 
 /// Runs after the signature was checked and before anything is done.
 pub(super) struct Access {
@@ -24,6 +25,9 @@ impl S3Access for Access {
         let key = cx.s3_path().get_object_key().map(str::to_owned);
         let principal = cx.credentials().map(|credentials| credentials.access_key.clone());
         let call = cx.extensions_mut().get::<Call>().cloned();
+        // OSS's own signature was checked before.
+        let native = cx.extensions_mut().get::<oss::Native>().map(|native| native.0.to_string());
+        let principal = principal.or(native);
         let is_anonymous = principal.is_none();
         let principal = principal.unwrap_or_default();
         if let Some(call) = &call {
@@ -48,6 +52,7 @@ impl S3Access for Access {
         match fault {
             Some(Fault::Throttle) => Err(s3_error!(SlowDown, "Please reduce your request rate.")),
             Some(Fault::AccessDenied) => Err(s3_error!(AccessDenied, "Access Denied")),
+            Some(Fault::ExpiredToken) => Err(expired(self.shared.options.dialect)),
             Some(Fault::Conflict) => Err(s3_error!(
                 ConditionalRequestConflict,
                 "The conditional request cannot succeed due to a conflicting operation against this resource."
@@ -62,6 +67,19 @@ impl S3Access for Access {
                 Ok(())
             }
             Some(Fault::CloseAfterEffect | Fault::HangAfterEffect | Fault::TruncatedBody) | None => Ok(()),
+        }
+    }
+}
+
+/// What temporary credentials hear that have had their time.
+fn expired(dialect: Dialect) -> S3Error {
+    match dialect {
+        Dialect::S3 => s3_error!(ExpiredToken, "The provided token has expired."),
+        Dialect::Oss => {
+            let code = S3ErrorCode::Custom("SecurityTokenExpired".into());
+            let mut error = S3Error::with_message(code, "The security token you provided has expired.");
+            error.set_status_code(hyper::StatusCode::FORBIDDEN);
+            error
         }
     }
 }

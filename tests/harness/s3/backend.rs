@@ -9,8 +9,9 @@ use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use super::events::{Cause, Event};
 use super::form::FileName;
 use super::model::{Bucket, Ids, StoredObject, Versioning, WriteConditions};
+use super::oss;
 use super::requests::Call;
-use super::server::Shared;
+use super::server::{Dialect, Shared};
 use super::wire;
 
 /// The operations.
@@ -44,12 +45,16 @@ pub(super) fn shown_version(bucket: &Bucket, id: &str) -> Option<String> {
 }
 
 /// The conditions of a copy on its destination, which are not among the inputs that s3s knows.
-fn conditions(headers: &HeaderMap) -> S3Result<WriteConditions> {
+fn conditions(dialect: Dialect, headers: &HeaderMap) -> S3Result<WriteConditions> {
     let condition = |name: &str| {
         let header = headers.get(name).map(|value| ETagCondition::parse_http_header(value.as_bytes()));
         header.transpose().map_err(|error| s3_error!(error, InvalidArgument, "{name} cannot be read"))
     };
-    Ok(WriteConditions { if_match: condition("if-match")?, if_none_match: condition("if-none-match")? })
+    Ok(WriteConditions {
+        if_match: condition("if-match")?,
+        if_none_match: condition("if-none-match")?,
+        forbid_overwrite: oss::forbids_overwriting(dialect, headers),
+    })
 }
 
 impl Backend {
@@ -255,8 +260,9 @@ impl S3 for Backend {
     }
 
     async fn copy_object(&self, req: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
-        let (who, conditions) = (Who::of(&req), conditions(&req.headers)?);
-        answer(self.copy(req.input, &conditions, &who)?)
+        let dialect = self.shared.options.dialect;
+        let (who, conditions) = (Who::of(&req), conditions(dialect, &req.headers)?);
+        answer(self.copy(req.input, &req.headers, &conditions, &who)?)
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
@@ -267,7 +273,8 @@ impl S3 for Backend {
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
         let who = Who::of(&req);
-        answer(self.delete_batch(req.input, &who)?)
+        let is_native = req.extensions.get::<oss::Native>().is_some();
+        answer(self.delete_batch(req.input, is_native, &who)?)
     }
 
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
@@ -377,7 +384,7 @@ impl S3 for Backend {
         &self,
         req: S3Request<CreateMultipartUploadInput>,
     ) -> Answer<CreateMultipartUploadOutput> {
-        answer(self.begin(req.input)?)
+        answer(self.begin(req.input, &req.headers)?)
     }
 
     async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
@@ -394,7 +401,7 @@ impl S3 for Backend {
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
         let who = Who::of(&req);
-        answer(self.complete(req.input, &who)?)
+        answer(self.complete(req.input, &req.headers, &who)?)
     }
 
     async fn abort_multipart_upload(

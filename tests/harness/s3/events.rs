@@ -122,6 +122,46 @@ impl Event {
         }] })
     }
 
+    /// The event as OSS's native trigger carries it, with the key as it is.
+    ///
+    /// <https://www.alibabacloud.com/help/en/functioncompute/fc-3-0/user-guide/formats-of-event-for-different-triggers>
+    pub fn oss(&self) -> Value {
+        let name = match self.cause {
+            Cause::Put => "ObjectCreated:PutObject",
+            Cause::Post => "ObjectCreated:PostObject",
+            Cause::Copy => "ObjectCreated:CopyObject",
+            Cause::CompleteMultipartUpload => "ObjectCreated:CompleteMultipartUpload",
+            Cause::Delete | Cause::DeleteMarkerCreated => "ObjectRemoved:DeleteObject",
+        };
+        let mut object = json!({ "key": self.key });
+        if let Some(size) = self.size {
+            object["size"] = size.into();
+            object["deltaSize"] = size.into();
+        }
+        if let Some(e_tag) = &self.e_tag {
+            object["eTag"] = e_tag.to_uppercase().into();
+        }
+        json!({ "events": [{
+            "eventName": name,
+            "eventSource": "acs:oss",
+            "eventTime": millis(self.time),
+            "eventVersion": "1.0",
+            "oss": {
+                "bucket": {
+                    "arn": format!("acs:oss:{}:{}:{}", self.region, self.account, self.bucket),
+                    "name": self.bucket,
+                    "ownerIdentity": self.account,
+                },
+                "object": object,
+                "ossSchemaVersion": "1.0",
+            },
+            "region": self.region,
+            "requestParameters": { "sourceIPAddress": "127.0.0.1" },
+            "responseElements": { "requestId": self.request_id },
+            "userIdentity": { "principalId": self.principal },
+        }] })
+    }
+
     /// The event as EventBridge carries it, with the key as it is.
     ///
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>

@@ -15,6 +15,8 @@ pub enum Fault {
     ServerError,
     /// 403 `AccessDenied`; nothing is done.
     AccessDenied,
+    /// 400 `ExpiredToken`, or as OSS says it 403 `SecurityTokenExpired`; nothing is done.
+    ExpiredToken,
     /// 409 `ConditionalRequestConflict`, as two conditional writes that meet; nothing is done.
     Conflict,
     /// The connection is closed without an answer; nothing is done.

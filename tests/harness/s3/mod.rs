@@ -27,6 +27,7 @@ mod lists;
 mod model;
 mod multipart;
 mod notify;
+mod oss;
 mod read;
 mod receive;
 mod requests;

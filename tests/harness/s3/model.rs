@@ -188,10 +188,15 @@ pub(super) struct NewObject {
 pub(super) struct WriteConditions {
     pub(super) if_match: Option<ETagCondition>,
     pub(super) if_none_match: Option<ETagCondition>,
+    /// OSS's own way to create only.
+    pub(super) forbid_overwrite: bool,
 }
 
 impl WriteConditions {
     pub(super) fn check(&self, current: Option<&StoredObject>) -> S3Result<()> {
+        if self.forbid_overwrite && current.is_some() {
+            return Err(file_already_exists());
+        }
         match (&self.if_none_match, current) {
             (Some(ETagCondition::ETag(_)), _) => {
                 return Err(s3_error!(
@@ -212,6 +217,14 @@ impl WriteConditions {
 
 pub(super) fn precondition_failed() -> S3Error {
     s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
+}
+
+fn file_already_exists() -> S3Error {
+    let code = S3ErrorCode::Custom("FileAlreadyExists".into());
+    let message = "The object you specified already exists and can not be overwritten.";
+    let mut error = S3Error::with_message(code, message);
+    error.set_status_code(hyper::StatusCode::CONFLICT);
+    error
 }
 
 pub(super) fn no_such_key() -> S3Error {
@@ -303,7 +316,9 @@ impl Bucket {
         now: Timestamp,
         ids: &mut Ids,
     ) -> S3Result<StoredObject> {
-        conditions.check(self.current(key))?;
+        // OSS ignores its header where versions are kept, or once were.
+        let forbid_overwrite = conditions.forbid_overwrite && self.versioning == Versioning::Off;
+        WriteConditions { forbid_overwrite, ..conditions.clone() }.check(self.current(key))?;
         let object = StoredObject {
             body: new.body,
             e_tag: new.e_tag,

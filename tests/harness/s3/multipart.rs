@@ -9,8 +9,10 @@ use super::backend::{Backend, Who, owner};
 use super::blob::Blob;
 use super::events::Cause;
 use super::model::{self, NewObject, Upload, WriteConditions};
+use super::oss;
 use super::read::ReadConditions;
 use super::receive::receive;
+use super::server::Dialect;
 use super::wire::{self, attributes, encoded, locks};
 use super::write::source;
 
@@ -33,10 +35,12 @@ impl Backend {
     pub(super) fn begin(
         &self,
         mut input: CreateMultipartUploadInput,
+        headers: &HeaderMap,
     ) -> S3Result<CreateMultipartUploadOutput> {
         let attributes = wire::shared(attributes!(input));
         let (legal_hold, retention) = locks!(input);
-        let tags = wire::tags_of_header(input.tagging.as_deref())?;
+        let tags = oss::tagging(self.shared.options.dialect, headers, input.tagging.take());
+        let tags = wire::tags_of_header(tags.as_deref())?;
         let initiated = self.shared.now();
         let mut world = self.shared.world();
         let (bucket, ids) = world.bucket_mut(&input.bucket)?;
@@ -71,7 +75,7 @@ impl Backend {
         let (bucket, _) = world.bucket_mut(&input.bucket)?;
         bucket.upload_mut(&input.key, &input.upload_id)?.parts.insert(number, part);
         Ok(UploadPartOutput {
-            e_tag: Some(ETag::Strong(hex::encode(received.md5))),
+            e_tag: Some(ETag::Strong(self.shared.options.dialect.e_tag(received.md5))),
             checksum_crc32: sums.checksum_crc32,
             checksum_crc32c: sums.checksum_crc32c,
             checksum_crc64nvme: sums.checksum_crc64nvme,
@@ -114,7 +118,7 @@ impl Backend {
         let part = model::Part { body, md5, last_modified: now };
         bucket.upload_mut(&input.key, &input.upload_id)?.parts.insert(number, part);
         let result = CopyPartResult {
-            e_tag: Some(ETag::Strong(hex::encode(md5))),
+            e_tag: Some(ETag::Strong(self.shared.options.dialect.e_tag(md5))),
             last_modified: Some(wire::seconds(now)),
             ..CopyPartResult::default()
         };
@@ -128,15 +132,21 @@ impl Backend {
     pub(super) fn complete(
         &self,
         input: CompleteMultipartUploadInput,
+        headers: &HeaderMap,
         who: &Who,
     ) -> S3Result<CompleteMultipartUploadOutput> {
+        let dialect = self.shared.options.dialect;
         let wanted = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let new = {
             let world = self.shared.world();
             let bucket = world.bucket(&input.bucket)?;
-            assemble(bucket.upload(&input.key, &input.upload_id)?, &wanted)?
+            assemble(dialect, bucket.upload(&input.key, &input.upload_id)?, &wanted)?
         };
-        let conditions = WriteConditions { if_match: input.if_match, if_none_match: input.if_none_match };
+        let conditions = WriteConditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            forbid_overwrite: oss::forbids_overwriting(dialect, headers),
+        };
         let cause = Cause::CompleteMultipartUpload;
         let (object, version_id) = self.store(&input.bucket, &input.key, new, &conditions, cause, who)?;
         if let Ok((bucket, _)) = self.shared.world().bucket_mut(&input.bucket) {
@@ -173,7 +183,7 @@ impl Backend {
         let shown = parts.into_iter().map(|(number, part)| Part {
             part_number: Some(i32::from(*number)),
             size: i64::try_from(part.body.len()).ok(),
-            e_tag: Some(ETag::Strong(hex::encode(part.md5))),
+            e_tag: Some(ETag::Strong(self.shared.options.dialect.e_tag(part.md5))),
             last_modified: Some(wire::seconds(part.last_modified)),
             ..Part::default()
         });
@@ -257,7 +267,7 @@ impl Backend {
 }
 
 /// The object that the named parts make.
-fn assemble(upload: &Upload, wanted: &[CompletedPart]) -> S3Result<NewObject> {
+fn assemble(dialect: Dialect, upload: &Upload, wanted: &[CompletedPart]) -> S3Result<NewObject> {
     if wanted.is_empty() {
         return Err(s3_error!(MalformedXML, "You must specify at least one part"));
     }
@@ -271,10 +281,9 @@ fn assemble(upload: &Upload, wanted: &[CompletedPart]) -> S3Result<NewObject> {
             ));
         }
         before = number;
-        let part = upload
-            .parts
-            .get(&number)
-            .filter(|part| named.e_tag.as_ref().is_some_and(|e_tag| e_tag.value() == hex::encode(part.md5)));
+        let part = upload.parts.get(&number).filter(|part| {
+            named.e_tag.as_ref().is_some_and(|e_tag| e_tag.value() == dialect.e_tag(part.md5))
+        });
         let part = part.ok_or_else(|| {
             s3_error!(
                 InvalidPart,
@@ -292,7 +301,7 @@ fn assemble(upload: &Upload, wanted: &[CompletedPart]) -> S3Result<NewObject> {
     }
     Ok(NewObject {
         body: Blob::concat(parts.iter().map(|part| &part.body)),
-        e_tag: format!("{}-{}", hex::encode(md5.finalize()), parts.len()),
+        e_tag: format!("{}-{}", dialect.e_tag(md5.finalize()), parts.len()),
         attributes: upload.attributes.clone(),
         tags: upload.tags.clone(),
         legal_hold: upload.legal_hold,

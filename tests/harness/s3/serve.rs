@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -25,8 +25,9 @@ use super::backend::Backend;
 use super::events::extended_id;
 use super::faults::Fault;
 use super::form::FileName;
+use super::oss;
 use super::requests::{Call, Request};
-use super::server::Shared;
+use super::server::{Dialect, Shared};
 
 /// Long enough for the first half of a body to leave before the connection is closed.
 const FLUSH: Duration = Duration::from_millis(30);
@@ -96,8 +97,19 @@ async fn answer(
     }
     let body = Drained { inner: Some(body), call: call.clone(), file_name };
     let body = s3s::Body::http_body_unsync(body);
-    let result = service.call(hyper::Request::from_parts(parts, body)).await;
-    let mut response = result.map_err(Error::from)?;
+    let is_oss = shared.options.dialect == Dialect::Oss;
+    let admitted = if is_oss { oss::admit(&shared, &mut parts) } else { Ok(()) };
+    let is_native = parts.extensions.get::<oss::Native>().is_some();
+    let mut response = match admitted {
+        Ok(()) => {
+            let result = service.call(hyper::Request::from_parts(parts, body)).await;
+            result.map_err(Error::from)?
+        }
+        Err(refusal) => refusal.response(parts.method == Method::HEAD),
+    };
+    if is_native {
+        oss::translate_back(response.headers_mut());
+    }
     let fault = call.lock().fault;
     match fault {
         Some(Fault::CloseBeforeEffect | Fault::CloseAfterEffect) => {
@@ -119,9 +131,14 @@ async fn answer(
         value.ok().map(|value| (HeaderName::from_static(name), value))
     };
     let headers = response.headers_mut();
-    headers.extend(named("x-amz-request-id", id));
-    headers.extend(named("x-amz-id-2", id_2));
-    headers.insert("server", HeaderValue::from_static("AmazonS3"));
+    if is_oss {
+        headers.extend(named("x-oss-request-id", id));
+        headers.insert("server", HeaderValue::from_static("AliyunOSS"));
+    } else {
+        headers.extend(named("x-amz-request-id", id));
+        headers.extend(named("x-amz-id-2", id_2));
+        headers.insert("server", HeaderValue::from_static("AmazonS3"));
+    }
     call.lock().status = response.status().as_u16();
     let declared = header(response.headers(), CONTENT_LENGTH).parse().ok();
     let cut_at = (fault == Some(Fault::TruncatedBody))

@@ -47,6 +47,18 @@ pub enum Dialect {
     /// Amazon's.
     #[default]
     S3,
+    /// Alibaba Cloud's, as its S3 dialect and its own dialect answer.
+    Oss,
+}
+
+impl Dialect {
+    /// A digest as an entity tag.
+    pub(super) fn e_tag(self, md5: impl AsRef<[u8]>) -> String {
+        match self {
+            Self::S3 => hex::encode(md5),
+            Self::Oss => hex::encode_upper(md5),
+        }
+    }
 }
 
 /// How a server is started.
@@ -185,9 +197,13 @@ impl Server {
         Ok(Self { shared, address, _task: Arc::new(Task(task)) })
     }
 
-    /// `http://127.0.0.1:9000`
+    /// `http://127.0.0.1:9000`, or as OSS has it `http://s3.localhost:9000`, where buckets stand in the
+    /// host's name.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        match self.shared.options.dialect {
+            Dialect::S3 => format!("http://{}", self.address),
+            Dialect::Oss => format!("http://s3.localhost:{}", self.address.port()),
+        }
     }
 
     /// The port on 127.0.0.1.
@@ -240,6 +256,11 @@ impl Server {
     /// The same as EventBridge carries it.
     pub fn subscribe_event_bridge(&self, bucket: &str, filter: Filter) -> UnboundedReceiver<Value> {
         self.shared.subscriptions.channel(bucket, filter, |event, _| event.event_bridge())
+    }
+
+    /// The same as OSS's native trigger carries it.
+    pub fn subscribe_oss(&self, bucket: &str, filter: Filter) -> UnboundedReceiver<Value> {
+        self.shared.subscriptions.channel(bucket, filter, |event, _| event.oss())
     }
 
     /// Calls `deliver` with the notification's target and each S3 notification that `filter` wants,
@@ -335,7 +356,7 @@ impl Server {
     ) -> Option<StoredObject> {
         let body: Bytes = body.into();
         let new = NewObject {
-            e_tag: hex::encode(Md5::digest(&body)),
+            e_tag: self.shared.options.dialect.e_tag(Md5::digest(&body)),
             body: Blob::from(body),
             attributes: Arc::new(options.attributes),
             tags: options.tags,

@@ -9,8 +9,10 @@ use super::backend::{Backend, Who, shown_version};
 use super::events::Cause;
 use super::faults::Target;
 use super::model::{Deleted, NewObject, StoredObject, WriteConditions};
+use super::oss;
 use super::read::ReadConditions;
 use super::receive::receive;
+use super::server::Dialect;
 use super::wire::{self, attributes, locks};
 
 /// As many keys as a batch has at most.
@@ -27,7 +29,9 @@ impl Backend {
     ) -> S3Result<PutObjectOutput> {
         let attributes = attributes!(input);
         let (legal_hold, retention) = locks!(input);
-        let tagging = input.tagging.as_deref();
+        let dialect = self.shared.options.dialect;
+        let tagging = oss::tagging(dialect, headers, input.tagging.take());
+        let tagging = tagging.as_deref();
         let tags =
             if cause == Cause::Post { wire::tags_of_form(tagging) } else { wire::tags_of_header(tagging) }?;
         self.shared.world().bucket(&input.bucket)?;
@@ -38,7 +42,11 @@ impl Backend {
         let sums = received.checksum.as_deref().cloned().unwrap_or_default();
         let new = NewObject {
             body: received.body,
-            e_tag: hex::encode(received.md5),
+            e_tag: match (dialect, cause) {
+                // OSS says that the tag of a form upload is no digest of its content.
+                (Dialect::Oss, Cause::Post) => dialect.e_tag(Md5::digest(received.md5)),
+                _ => dialect.e_tag(received.md5),
+            },
             attributes: wire::shared(attributes),
             tags,
             legal_hold,
@@ -46,7 +54,11 @@ impl Backend {
             checksum: received.checksum,
             parts: Default::default(),
         };
-        let conditions = WriteConditions { if_match: input.if_match, if_none_match: input.if_none_match };
+        let conditions = WriteConditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            forbid_overwrite: oss::forbids_overwriting(dialect, headers),
+        };
         let (object, version_id) = self.store(&input.bucket, &input.key, new, &conditions, cause, who)?;
         Ok(PutObjectOutput {
             e_tag: Some(ETag::Strong(object.e_tag)),
@@ -83,14 +95,17 @@ impl Backend {
     pub(super) fn copy(
         &self,
         mut input: CopyObjectInput,
+        headers: &HeaderMap,
         conditions: &WriteConditions,
         who: &Who,
     ) -> S3Result<CopyObjectOutput> {
+        let dialect = self.shared.options.dialect;
         let (source_bucket, source_key, source_version) = source(&input.copy_source)?;
         let replaces =
             input.metadata_directive.as_ref().is_some_and(|directive| directive.as_str() == "REPLACE");
         let retags =
-            input.tagging_directive.as_ref().is_some_and(|directive| directive.as_str() == "REPLACE");
+            input.tagging_directive.as_ref().is_some_and(|directive| directive.as_str() == "REPLACE")
+                || oss::replaces_tags(dialect, headers);
         let class = input.storage_class.as_ref().map(|class| class.as_str().to_owned());
         let redirect = input.website_redirect_location.clone();
         let itself = source_bucket == input.bucket && source_key == input.key && source_version.is_none();
@@ -102,7 +117,8 @@ impl Backend {
         }
         let (legal_hold, retention) = locks!(input);
         let replacement = attributes!(input);
-        let new_tags = wire::tags_of_header(input.tagging.as_deref())?;
+        let new_tags = oss::tagging(dialect, headers, input.tagging.take());
+        let new_tags = wire::tags_of_header(new_tags.as_deref())?;
         let (original, original_version) = {
             let world = self.shared.world();
             let bucket = world.bucket(source_bucket)?;
@@ -130,7 +146,7 @@ impl Backend {
         // A copy is written in one piece, so its tag is a digest even where the source's is not.
         let e_tag = match original.parts.is_empty() {
             true => original.e_tag,
-            false => hex::encode(Md5::digest(original.body.bytes())),
+            false => dialect.e_tag(Md5::digest(original.body.bytes())),
         };
         let new = NewObject {
             body: original.body,
@@ -201,7 +217,18 @@ impl Backend {
         Ok(deleted)
     }
 
-    pub(super) fn delete_batch(&self, input: DeleteObjectsInput, who: &Who) -> S3Result<DeleteObjectsOutput> {
+    pub(super) fn delete_batch(
+        &self,
+        input: DeleteObjectsInput,
+        is_native: bool,
+        who: &Who,
+    ) -> S3Result<DeleteObjectsOutput> {
+        let is_oss = self.shared.options.dialect == Dialect::Oss;
+        let is_unknown =
+            |item: &ObjectIdentifier| item.e_tag.is_some() || (item.version_id.is_some() && !is_native);
+        if is_oss && input.delete.objects.iter().any(is_unknown) {
+            return Err(s3_error!(MalformedXML, "The XML you provided was not well-formed."));
+        }
         if input.delete.objects.is_empty() || input.delete.objects.len() > MAX_BATCH {
             return Err(s3_error!(
                 MalformedXML,

@@ -1,0 +1,222 @@
+//! The real binaries on Function Compute's stand-in, with OSS's stand-in for a store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::cloud::{AVATAR_TRANSCODER, AVATARS, CloudOptions, LocalCloud, UPLOADS, built_binaries};
+use harness::fc::{FcCloud, FcConfig, Instance, KeysBy};
+use harness::lambda::{Answer, Credentials};
+use harness::pictures::picture;
+use harness::replay;
+use harness::s3::{Attributes, Fault, FaultRule, PutOptions, Versioning};
+use serde_json::{Value, json};
+
+fn event(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+async fn cloud() -> FcCloud {
+    FcCloud::start(built_binaries(), &[]).await.unwrap()
+}
+
+/// The avatar function's configuration in `cloud`.
+fn avatar(cloud: &FcCloud) -> FcConfig {
+    cloud.function(AVATAR_TRANSCODER).unwrap().config().clone()
+}
+
+/// Puts a picture, and answers the event that OSS would send of it.
+fn uploaded(cloud: &FcCloud, key: &str, file: &str) -> Value {
+    let mut event = event("oss-put-object.json");
+    let attributes = Attributes::of_type("image/png");
+    let options = PutOptions { attributes, ..PutOptions::default() };
+    let object = cloud.oss.put(UPLOADS, key, picture(file).unwrap(), options).unwrap();
+    let named = &mut event["events"][0]["oss"]["object"];
+    named["key"] = key.into();
+    named["eTag"] = object.e_tag.into();
+    named["size"] = object.body.len().into();
+    event
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_oss_event_ends_as_it_should() {
+    let expected: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("oss-eventbridge-array.json", &["stored", "stored"][..]),
+        ("oss-eventbridge-raw.json", &["stored"]),
+        ("oss-eventbridge.json", &["stored"]),
+        ("oss-multipart-complete.json", &["rejected multipart-not-accepted"]),
+        ("oss-multipart-part.json", &["skipped not-a-creation"]),
+        ("oss-put-object-minimal.json", &["stored"]),
+        ("oss-put-object.json", &["stored"]),
+    ]);
+    let events = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../events")).unwrap();
+    let names = events.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("oss-")).collect();
+    names.sort();
+    assert_eq!(names, expected.keys().copied().collect::<Vec<_>>(), "every file has its expectation");
+    for (name, expected) in expected {
+        let cloud = cloud().await;
+        let result = cloud.replay(AVATAR_TRANSCODER, &event(name), true).await.unwrap();
+        let answer = result.ok().unwrap_or_else(|| panic!("{name}: {:?}, {:#?}", result.answer, result.logs));
+        let outcomes: Vec<_> = answer["outcomes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|outcome| {
+                let part = |pointer| outcome.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+                format!("{} {}", part("/status"), part("/reason/code")).trim().to_owned()
+            })
+            .collect();
+        assert_eq!(outcomes, expected, "{name}: {answer:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_avatar_is_the_same_on_both_clouds() {
+    let lambda = LocalCloud::start(CloudOptions::default()).await.unwrap();
+    let fc = cloud().await;
+    for (key, file) in [("u/astronaut.png", "astronaut.png"), ("p/rocket.jpg", "rocket.jpg")] {
+        let body = picture(file).unwrap();
+        let there = lambda.upload(UPLOADS, key, body, Default::default()).await.unwrap();
+        let function = fc.function(AVATAR_TRANSCODER).unwrap();
+        let result = function.invoke(&uploaded(&fc, key, file)).await;
+        let here = result.ok().unwrap_or_else(|| panic!("{:?} {:#?}", result.answer, result.logs));
+        let (here, there) = (&here["outcomes"][0]["avatar"], there.at("/avatar"));
+        assert_eq!(*here, there, "{key}");
+        let address = here["key"].as_str().unwrap();
+        let avatars = [&fc.oss, &lambda.s3].map(|store| store.object(AVATARS, address).unwrap());
+        let [here, there] = &avatars;
+        assert_eq!(here.body.bytes(), there.body.bytes());
+        assert_eq!(here.attributes, there.attributes);
+        assert_eq!(here.e_tag, there.e_tag.to_uppercase());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_event_twice_changes_nothing_and_a_rejection_is_tagged() {
+    let cloud = cloud().await;
+    let function = cloud.function(AVATAR_TRANSCODER).unwrap();
+    let event = uploaded(&cloud, "u/a.png", "chelsea.png");
+    assert_eq!(function.invoke(&event).await.payload()["outcomes"][0]["status"], "stored");
+    assert_eq!(function.invoke(&event).await.payload()["outcomes"][0]["status"], "unchanged");
+    let event = uploaded(&cloud, "u/2026/a.png", "chelsea.png");
+    let answer = function.invoke(&event).await.payload();
+    assert_eq!(answer["outcomes"][0]["reason"]["code"], "path-too-deep", "{answer:#}");
+    let tags = cloud.oss.object(UPLOADS, "u/2026/a.png").unwrap().tags;
+    assert_eq!(tags["avatar-reason"], "path-too-deep");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_life_of_an_instance() {
+    let cloud = cloud().await;
+    let instance = Instance::start(&avatar(&cloud), KeysBy::Environment).await.unwrap();
+    let events = [("u/a.png", "astronaut.png"), ("u/b.png", "chelsea.png"), ("u/c.png", "coffee.png")]
+        .map(|(key, file)| uploaded(&cloud, key, file));
+    // One after the other over one connection, then three at once, then again over one that was idle.
+    let results = [instance.invoke(&events[0]).await];
+    assert_eq!(instance.idle_connections().await, 1);
+    let [first, second, third] = &events;
+    let at_once = tokio::join!(instance.invoke(first), instance.invoke(second), instance.invoke(third));
+    assert_eq!(instance.idle_connections().await, 3);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let last = instance.invoke(second).await;
+    assert_eq!(instance.idle_connections().await, 3);
+    let statuses: Vec<_> = results
+        .iter()
+        .chain([&at_once.0, &at_once.1, &at_once.2, &last])
+        .map(|result| result.payload()["outcomes"][0]["status"].clone())
+        .collect();
+    assert_eq!(statuses, ["stored", "unchanged", "stored", "stored", "unchanged"]);
+
+    let id = &last.request_id;
+    assert!(last.logs.contains(&format!("FC Invoke Start RequestId: {id}")), "{:#?}", last.logs);
+    assert!(last.logs.contains(&format!("FC Invoke End RequestId: {id}")), "{:#?}", last.logs);
+    let records: Vec<Value> = last.logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let record = records.iter().find(|line: &&Value| line["message"] == "record").unwrap();
+    assert_eq!(record["span"]["request_id"], json!(id));
+
+    let (status, logs) = instance.shut_down(Duration::from_secs(10)).await;
+    assert!(status.is_some_and(|status| status.success()), "{status:?} {logs:#?}");
+    assert!(logs.iter().any(|line| line.starts_with("FC PreStop Start RequestId: ")), "{logs:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_may_pass_is_told_to_fc() {
+    let cloud = cloud().await;
+    cloud.oss.inject(FaultRule::new(Fault::ServerError).operation("PutObject"));
+    let event = uploaded(&cloud, "u/a.png", "chelsea.png");
+    let result = cloud.function(AVATAR_TRANSCODER).unwrap().invoke(&event).await;
+    let Answer::FunctionError { error_type, message } = &result.answer else {
+        panic!("not a failure: {:?}", result.answer)
+    };
+    assert_eq!(error_type, "Retryable");
+    assert!(message.contains("oss:PutObject on acs:oss:*:*:avatars/u/"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_in_the_headers_are_used_and_renewed() {
+    let cloud = cloud().await;
+    let instance = Instance::start(&avatar(&cloud), KeysBy::Headers).await.unwrap();
+    let event = uploaded(&cloud, "u/a.png", "chelsea.png");
+    assert_eq!(instance.invoke(&event).await.payload()["outcomes"][0]["status"], "stored");
+    let principals = |cloud: &FcCloud| {
+        let requests = cloud.oss.take_requests();
+        assert!(!requests.is_empty());
+        requests.into_iter().map(|request| request.principal).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(principals(&cloud), [AVATAR_TRANSCODER.to_owned()].into());
+    let of_another_session = Credentials {
+        access_key_id: "local-cloud".to_owned(),
+        secret_access_key: "local-cloud-secret".to_owned(),
+        session_token: Some("another".to_owned()),
+    };
+    instance.renew_keys(of_another_session);
+    assert_eq!(instance.invoke(&event).await.payload()["outcomes"][0]["status"], "unchanged");
+    assert_eq!(principals(&cloud), ["local-cloud".to_owned()].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_keys_end_the_instance_cleanly() {
+    let cloud = cloud().await;
+    let mut instance = Instance::start(&avatar(&cloud), KeysBy::Environment).await.unwrap();
+    cloud.oss.inject(FaultRule::new(Fault::ExpiredToken));
+    let result = instance.invoke(&uploaded(&cloud, "u/a.png", "chelsea.png")).await;
+    assert_eq!(result.answer.error_type(), Some("Retryable"), "{:?} {:#?}", result.answer, result.logs);
+    let status = instance.wait(Duration::from_secs(10)).await.unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{status:?} {:#?}", instance.take_logs().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_versioned_avatar_bucket_is_refused_at_the_start() {
+    let cloud = cloud().await;
+    cloud.oss.set_versioning(AVATARS, Versioning::Enabled);
+    let Err((answer, logs)) = Instance::start(&avatar(&cloud), KeysBy::Environment).await else {
+        panic!("it started")
+    };
+    assert!(matches!(answer, Answer::Exited { .. }), "{answer:?}");
+    let told = logs.join("\n");
+    assert!(told.contains("AVATAR_BUCKET") && told.contains("without versioning"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_s3_dialect_lacks_is_asked_there() {
+    // The stand-in refuses what OSS refuses; here is shown that nothing is even tried.
+    let cloud = cloud().await;
+    let event = uploaded(&cloud, "u/2026/a.png", "chelsea.png");
+    replay::seed(&cloud.oss, &event).unwrap();
+    cloud.function(AVATAR_TRANSCODER).unwrap().invoke(&event).await;
+    let requests = cloud.oss.take_requests();
+    assert!(requests.iter().any(|request| request.operation == "PutObjectTagging"), "{requests:#?}");
+    assert!(requests.iter().all(|request| request.status < 400), "{requests:#?}");
+}
+
+#[test]
+fn outside_of_both_clouds_one_sentence_says_so() {
+    let binary = built_binaries().join(AVATAR_TRANSCODER);
+    let output = Command::new(binary).env_clear().output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("AWS_LAMBDA_RUNTIME_API") && told.contains("FC_CUSTOM_LISTEN_PORT"), "{told}");
+}

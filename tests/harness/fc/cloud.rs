@@ -1,0 +1,128 @@
+//! OSS and Function Compute together: the strict stand-in for OSS, and the real functions behind FC's calls.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::config::FcConfig;
+use super::function::FcFunction;
+use crate::cloud::{
+    AUDIT, AVATAR_TRANSCODER, AVATARS, EXPIRY_SWEEPER, FILES, QUARANTINE, UPLOAD_VALIDATOR, UPLOADS,
+};
+use crate::lambda::{Credentials, InvocationResult, StartError};
+use crate::s3::{self, BucketOptions, Dialect, Server};
+use crate::ticket::Issuer;
+
+/// Where the buckets are.
+pub const REGION: &str = "cn-hangzhou";
+
+/// Why it cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FcError {
+    /// The stand-in for OSS does not start.
+    #[error(transparent)]
+    Oss(#[from] s3::StartError),
+    /// A binary is missing.
+    #[error(transparent)]
+    Function(#[from] StartError),
+    /// There is no function of this name.
+    #[error("there is no function {0}; there are avatar-transcoder, upload-validator and expiry-sweeper")]
+    NoFunction(String),
+}
+
+/// OSS and the three functions. They end when it is dropped.
+#[derive(Debug)]
+pub struct FcCloud {
+    /// The stand-in for OSS.
+    pub oss: Server,
+    /// Who issues tickets that the functions accept.
+    pub issuer: Issuer,
+    functions: BTreeMap<&'static str, FcFunction>,
+}
+
+impl FcCloud {
+    /// Starts OSS with the five buckets. `variables` are the functions' own: function, name, value.
+    ///
+    /// # Errors
+    /// A port cannot be had, or a binary is missing.
+    pub async fn start(binaries: PathBuf, variables: &[(&str, &str, &str)]) -> Result<Self, FcError> {
+        let names = ["local-cloud", AVATAR_TRANSCODER, UPLOAD_VALIDATOR, EXPIRY_SWEEPER];
+        let keys = names.map(|name| s3::Credentials::new(name, format!("{name}-secret")));
+        let oss = Server::start(s3::Options {
+            credentials: keys.to_vec(),
+            dialect: Dialect::Oss,
+            region: REGION.to_owned(),
+            ..s3::Options::default()
+        })
+        .await?;
+        for bucket in [UPLOADS, AVATARS, FILES, QUARANTINE, AUDIT] {
+            oss.create_bucket(bucket, BucketOptions::default());
+        }
+        let issuer = Issuer::new("local-cloud");
+        let mut functions = BTreeMap::new();
+        for name in [AVATAR_TRANSCODER, UPLOAD_VALIDATOR, EXPIRY_SWEEPER] {
+            let mut config = FcConfig::new(name, binaries.join(name))
+                .with("STORE_DIALECT", "oss")
+                .with("AWS_ENDPOINT_URL_S3", oss.endpoint());
+            config.credentials = Credentials {
+                access_key_id: name.to_owned(),
+                secret_access_key: format!("{name}-secret"),
+                session_token: Some(format!("{name}-token")),
+            };
+            let own = match name {
+                AVATAR_TRANSCODER => {
+                    vec![("AVATAR_BUCKET", AVATARS.to_owned()), ("UPLOAD_BUCKET", UPLOADS.to_owned())]
+                }
+                UPLOAD_VALIDATOR => vec![
+                    ("QUARANTINE_BUCKET", QUARANTINE.to_owned()),
+                    ("AUDIT_BUCKET", AUDIT.to_owned()),
+                    ("RECORDS", "on".to_owned()),
+                    ("TICKET_KEYS", issuer.jwks()),
+                ],
+                _ => vec![
+                    ("AUDIT_BUCKET", AUDIT.to_owned()),
+                    ("SWEEP_POLICY_URI", format!("s3://{AUDIT}/policy.json")),
+                ],
+            };
+            for (variable, value) in own {
+                config = config.with(variable, value);
+            }
+            for (_, variable, value) in variables.iter().filter(|(function, ..)| *function == name) {
+                config = config.with(*variable, *value);
+            }
+            functions.insert(name, FcFunction::new(config)?);
+        }
+        Ok(Self { oss, issuer, functions })
+    }
+
+    /// A function by its name.
+    ///
+    /// # Errors
+    /// There is no such function.
+    pub fn function(&self, name: &str) -> Result<&FcFunction, FcError> {
+        self.functions.get(name).ok_or_else(|| FcError::NoFunction(name.to_owned()))
+    }
+
+    /// Puts what `event` names, gives the event to `function` as FC does, and ends the function: what
+    /// `make replay … RUNTIME=fc` does.
+    ///
+    /// # Errors
+    /// There is no such function, or the pictures cannot be read.
+    pub async fn replay(
+        &self,
+        function: &str,
+        event: &Value,
+        seed: bool,
+    ) -> Result<InvocationResult, Box<dyn std::error::Error + Send + Sync>> {
+        let function = self.function(function)?;
+        if seed {
+            for object in crate::replay::seed(&self.oss, event)? {
+                tracing::debug!(%object, "put");
+            }
+        }
+        let mut result = function.invoke(event).await;
+        result.logs.extend(function.shut_down().await);
+        Ok(result)
+    }
+}

@@ -71,7 +71,11 @@ test-clients: binaries ## checks the examples in JavaScript, Python and PHP; nee
 	@command -v node >/dev/null || { echo "error: the example runs in Node; install it from https://nodejs.org" >&2; exit 2; }
 	@command -v $(PYTHON) >/dev/null || { echo "error: the example runs in Python 3; install it, or name one by PYTHON=" >&2; exit 2; }
 	node tests/clients/short_code.mjs
-	node tests/clients/tickets.mjs "$${CARGO_TARGET_DIR:-target}/debug/local-cloud" $(PYTHON)
+	@$(PYTHON) -c 'import cryptography' 2>/dev/null || test -x .tools/clients/bin/python || { \
+	  echo "Installing cryptography for Python, into .tools/clients."; \
+	  $(PYTHON) -m venv .tools/clients && .tools/clients/bin/pip install --quiet cryptography; }
+	@if test -x .tools/clients/bin/python; then python=.tools/clients/bin/python; else python=$(PYTHON); fi; \
+	  node tests/clients/tickets.mjs "$${CARGO_TARGET_DIR:-target}/debug/local-cloud" $$python
 
 test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…
 	@test -n "$(ENDPOINT)" || { echo "error: name a server by ENDPOINT=http://… and its key by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" >&2; exit 2; }

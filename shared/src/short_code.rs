@@ -30,6 +30,13 @@ impl ShortCode {
     }
 }
 
+impl From<ShortCode> for u64 {
+    /// The forty bits as a number.
+    fn from(code: ShortCode) -> Self {
+        code.0.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    }
+}
+
 /// A text that is no code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a short code has 8 letters and digits without u")]
@@ -104,6 +111,13 @@ mod tests {
         for tag in vectors["etags_without_md5"].as_array().unwrap() {
             assert_eq!(ETag::parse(tag.as_str().unwrap()).and_then(|tag| tag.md5_hint()), None, "{tag}");
         }
+    }
+
+    #[test]
+    fn a_code_is_a_number_of_forty_bits() {
+        let code =
+            ShortCode::of_digest(&[0x01, 0x02, 0x03, 0x04, 0x05, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16], 0);
+        assert_eq!(u64::from(code), 0x01_0203_0405);
     }
 
     #[test]

@@ -65,7 +65,6 @@ const STACKS: [(&str, &[(&str, &str)]); 4] = [
             ("RejectAction", "delete"),
             ("Cdn", "false"),
             ("ReserveSweepConcurrency", "false"),
-            ("StoreEndpoint", "http://127.0.0.1:9000"),
             ("StorePathStyle", "true"),
         ],
     ),

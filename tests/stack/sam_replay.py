@@ -5,13 +5,18 @@ and every request that the function made is counted.
 """
 
 import argparse
+import ipaddress
 import json
 import os
 import platform
+import re
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -40,13 +45,13 @@ def docker(*arguments):
     return subprocess.run(["docker", *arguments], capture_output=True, text=True)
 
 
-def prepare():
+def prepare(template):
     """Sees that there are Docker, the base image and the built functions."""
     if not shutil.which("docker") or docker("info").returncode:
         common.fail("Docker does not answer; start it (on Linux: dockerd, as root), then try again.")
     if not SAM.exists():
         common.fail("SAM is missing; install the deployment tools by: make tools")
-    if not (ROOT / ".aws-sam" / "build" / "template.yaml").exists():
+    if not template.exists():
         common.fail("nothing was built for Lambda; do it by: make build-lambda")
     if docker("image", "inspect", IMAGE).returncode:
         print(f"pulling {IMAGE}", flush=True)
@@ -54,6 +59,45 @@ def prepare():
             print("the registry cannot be reached", flush=True)
             if subprocess.run([Path(__file__).with_name("base_image.sh")]).returncode:
                 common.fail("there is no base image, and none could be made.")
+
+
+class Forward(socketserver.BaseRequestHandler):
+    """Hands a container's connection on to this machine's own loopback, where the embedded S3 listens."""
+
+    def handle(self):
+        with socket.create_connection(("127.0.0.1", self.server.port)) as far:
+            pump = threading.Thread(target=self.copy, args=(self.request, far), daemon=True)
+            pump.start()
+            self.copy(far, self.request)
+            pump.join(5)
+
+    @staticmethod
+    def copy(source, sink):
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def reachable(endpoint):
+    """The endpoint as a container reaches it, and what has to be closed afterwards."""
+    port = int(endpoint.rsplit(":", 1)[1])
+    if platform.system() != "Linux":
+        return f"http://host.docker.internal:{port}", lambda: None
+    network = json.loads(docker("network", "inspect", "bridge", "--format", "{{json (index .IPAM.Config 0)}}").stdout)
+    # The bridge's own address on this machine: by default the first of its network.
+    gateway = network.get("Gateway") or str(ipaddress.ip_network(network["Subnet"])[1])
+    server = socketserver.ThreadingTCPServer((gateway, 0), Forward)
+    server.port, server.daemon_threads = port, True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def close():
+        server.shutdown()
+        server.server_close()
+
+    return f"http://{gateway}:{server.server_address[1]}", close
 
 
 class Served:
@@ -89,18 +133,31 @@ def variables(told, function):
     return {"AVATAR_BASE_URL": "https://avatars.example.com", **ours} if function == "AvatarTranscoder" else ours
 
 
-def replay(local_cloud, path, function):
+def with_endpoint(template, endpoint):
+    """The template with one more variable: SAM hands on only those that a template names."""
+    text = template.read_text()
+    line = re.compile(r"^( +)STORE_PATH_STYLE:.*$", re.MULTILINE)
+    changed, count = line.subn(lambda found: f"{found[0]}\n{found[1]}AWS_ENDPOINT_URL_S3: {endpoint}", text)
+    if not count:
+        common.fail(f"{template} does not look as expected: it sets no STORE_PATH_STYLE.")
+    beside = template.with_name("replay.yaml")
+    beside.write_text(changed)
+    return beside
+
+
+def replay(local_cloud, template, path, function):
     """The answer of one invocation, how many requests it made, and whether it succeeded."""
     served = Served(local_cloud, path)
     told = served.told
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    endpoint, close = reachable(told["endpoint"])
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump({FUNCTIONS[function]: variables(told, FUNCTIONS[function])}, file)
         file.flush()
         command = [
-            SAM, "local", "invoke", FUNCTIONS[function], "--event", path, "--skip-pull-image", "--docker-network", "host",
+            SAM, "local", "invoke", FUNCTIONS[function], "--template-file", with_endpoint(template, endpoint), "--event", path, "--skip-pull-image",
             "--env-vars", file.name, "--parameter-overrides",
-            f"Architecture={architecture}", "StorePathStyle=true", f"StoreEndpoint={told['endpoint']}", "Cdn=false",
+            f"Architecture={architecture}", "StorePathStyle=true", "Cdn=false",
         ]
         environment = {
             **os.environ,
@@ -111,6 +168,7 @@ def replay(local_cloud, path, function):
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
             environment.pop(name, None)
         ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    close()
     requests = served.end()
     lines = [line for line in ran.stdout.splitlines() if line.strip()]
     try:
@@ -142,14 +200,15 @@ def main():
     parser.add_argument("events", nargs="*", type=Path, help="files; all of events/ if none is named")
     parser.add_argument("--function", choices=sorted(FUNCTIONS), help="the one to invoke; by the kind of event if not named")
     parser.add_argument("--local-cloud", default=ROOT / "target" / "debug" / "local-cloud", help="the built local-cloud")
+    parser.add_argument("--template", type=Path, default=ROOT / ".aws-sam" / "build" / "template.yaml", help="the built template")
     parser.add_argument("--logs", action="store_true", help="show what SAM and the function say")
     arguments = parser.parse_args()
-    prepare()
+    prepare(arguments.template)
     failed = 0
     for path in arguments.events or sorted((ROOT / "events").glob("*.json")):
         function = arguments.function or function_for(json.loads(path.read_text()))
         started = time.monotonic()
-        answer, requests, log = replay(arguments.local_cloud, path.resolve(), function)
+        answer, requests, log = replay(arguments.local_cloud, arguments.template, path.resolve(), function)
         seconds = time.monotonic() - started
         if arguments.logs or answer is None:
             print(log, file=sys.stderr)

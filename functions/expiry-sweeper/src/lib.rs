@@ -4,6 +4,8 @@
 //! a function of values; the handler lists, deletes and reports, and can be stopped at any moment.
 
 pub mod decision;
+pub mod lease;
 pub mod policy;
+pub mod references;
 pub mod report;
 pub mod retry;

@@ -3,9 +3,12 @@
 //! A schedule or a batch comes in; the [`policy`] says what expires; the [`decision`] about each object is
 //! a function of values; the handler lists, deletes and reports, and can be stopped at any moment.
 
+pub mod cdn;
 pub mod decision;
 pub mod lease;
 pub mod policy;
+mod ranges;
 pub mod references;
 pub mod report;
+pub mod restore;
 pub mod retry;

@@ -14,22 +14,22 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use shared::object_ref::{ETag, ObjectRef};
 use shared::outcome::{Reason, RetryClass};
 use shared::store::{ObjectStore, StoreError, StoreErrorKind};
 
+use crate::ranges::Ranges;
+
 mod join;
 mod lines;
 mod sort;
-mod source;
 
 pub use join::{Answer, Join};
 pub use sort::SortLimits;
 
 use lines::Lines;
 use sort::{Sorted, Sorter};
-use source::Chunks;
 
 /// A reference list, and what is expected of it.
 #[derive(Debug, Clone)]
@@ -174,7 +174,7 @@ pub struct References<'s, S> {
 
 enum Source<'s, S> {
     /// In order already: read from the store once more.
-    Stored(Box<Lines<Chunks<'s, S>>>),
+    Stored(Box<Lines<Ranges<'s, S>>>),
     /// Sorted in temporary files.
     Sorted(Sorted),
 }
@@ -189,11 +189,16 @@ impl<'s, S: ObjectStore> References<'s, S> {
         list: &ObjectRef,
         options: ReferenceOptions,
     ) -> Result<Self, ReferenceError> {
-        let chunks = Chunks::open(store, list).await?;
-        chunks.check_age(options.now, options.max_age)?;
-        let e_tag = chunks.e_tag().clone();
+        let bytes = Ranges::open(store, list).await.map_err(|error| store_error(list, error))?;
+        let written = bytes.meta().last_modified;
+        let max_age = options.max_age;
+        let limit = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+        if options.now.duration_since(written) > limit {
+            return Err(ReferenceError::Stale { list: list.clone(), written, max_age });
+        }
+        let e_tag = bytes.meta().e_tag.clone();
         let mut this = Self {
-            source: Source::Stored(Box::new(Lines::new(chunks.clone()))),
+            source: Source::Stored(Box::new(Lines::new(bytes.clone()))),
             join: Join::behind(options.start_after.clone()),
             e_tag,
             was_sorted: true,
@@ -203,9 +208,9 @@ impl<'s, S: ObjectStore> References<'s, S> {
         if this.options.verified.as_ref() == Some(&this.e_tag) {
             return Ok(this);
         }
-        match this.read_through(chunks.clone()).await? {
+        match this.read_through(bytes.clone()).await? {
             Some(keys) => this.keys = Some(keys),
-            None => this.sort(chunks).await?,
+            None => this.sort(bytes).await?,
         }
         if this.keys == Some(0) {
             return Err(ReferenceError::Empty { list: list.clone(), prefix: this.options.prefix });
@@ -214,8 +219,8 @@ impl<'s, S: ObjectStore> References<'s, S> {
     }
 
     /// How many lines name a key under the prefix; `None` where one is out of order.
-    async fn read_through(&self, chunks: Chunks<'s, S>) -> Result<Option<u64>, ReferenceError> {
-        let mut lines = Lines::new(chunks);
+    async fn read_through(&self, bytes: Ranges<'s, S>) -> Result<Option<u64>, ReferenceError> {
+        let mut lines = Lines::new(bytes);
         let (mut keys, mut last) = (0, String::new());
         while let Some(batch) = lines.next().await? {
             for key in batch {
@@ -229,9 +234,9 @@ impl<'s, S: ObjectStore> References<'s, S> {
         Ok(Some(keys))
     }
 
-    async fn sort(&mut self, chunks: Chunks<'s, S>) -> Result<(), ReferenceError> {
-        let mut sorter = Sorter::new(chunks.list().clone(), self.options.limits.clone());
-        let mut lines = Lines::new(chunks);
+    async fn sort(&mut self, bytes: Ranges<'s, S>) -> Result<(), ReferenceError> {
+        let mut sorter = Sorter::new(bytes.object().clone(), self.options.limits.clone());
+        let mut lines = Lines::new(bytes);
         let mut keys = 0;
         while let Some(mut batch) = lines.next().await? {
             batch.retain(|key| key.starts_with(&self.options.prefix));

@@ -8,8 +8,8 @@ use flate2::write::MultiGzDecoder;
 use shared::object_ref::ObjectRef;
 use shared::store::ObjectStore;
 
-use super::ReferenceError;
-use super::source::Chunks;
+use super::{ReferenceError, store_error};
+use crate::ranges::Ranges;
 
 /// The longest key (S3 User Guide, object key names).
 const MAX_KEY_BYTES: usize = 1024;
@@ -22,9 +22,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The lines of a list.
-pub(super) struct Lines<C> {
-    chunks: C,
-    /// What of a chunk is not unpacked yet.
+pub(super) struct Lines<R> {
+    bytes: R,
+    /// What of a range is not unpacked yet.
     packed: Bytes,
     unpacker: Unpacker,
     splitter: Splitter,
@@ -38,18 +38,20 @@ enum Unpacker {
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
 }
 
-impl<'s, S: ObjectStore> Lines<Chunks<'s, S>> {
-    pub(super) fn new(chunks: Chunks<'s, S>) -> Self {
-        let splitter = Splitter::new(chunks.list().clone());
-        Self { chunks, packed: Bytes::new(), unpacker: Unpacker::Unknown, splitter, ended: false }
+impl<'s, S: ObjectStore> Lines<Ranges<'s, S>> {
+    pub(super) fn new(bytes: Ranges<'s, S>) -> Self {
+        let splitter = Splitter::new(bytes.object().clone());
+        Self { bytes, packed: Bytes::new(), unpacker: Unpacker::Unknown, splitter, ended: false }
     }
 
     /// The next keys, in the list's order; `None` at its end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<String>>, ReferenceError> {
         while !self.ended {
             if self.packed.is_empty() {
-                match self.chunks.next().await? {
-                    Some(chunk) => self.packed = chunk,
+                let bytes =
+                    self.bytes.next().await.map_err(|error| store_error(&self.splitter.list, error))?;
+                match bytes {
+                    Some(bytes) => self.packed = bytes,
                     None => {
                         self.ended = true;
                         self.unpack_end()?;
@@ -69,7 +71,7 @@ impl<'s, S: ObjectStore> Lines<Chunks<'s, S>> {
     /// Unpacks up to a batch's worth of what has arrived.
     fn unpack(&mut self) -> Result<Vec<String>, ReferenceError> {
         if matches!(self.unpacker, Unpacker::Unknown) {
-            // A chunk is one byte long only where the list is.
+            // A range is one byte long only where the list is.
             self.unpacker = if self.packed.starts_with(&GZIP_MAGIC) {
                 Unpacker::Gzip(Box::new(MultiGzDecoder::new(Vec::new())))
             } else {

@@ -88,8 +88,7 @@ async fn a_list_that_is_missing_empty_or_stale_stops_the_rule() {
         assert_eq!(code(content, options()).await, "references-empty", "{content:?}");
     }
     assert_eq!(code(gzip(b""), options()).await, "references-empty");
-    let later =
-        |seconds| ReferenceOptions { now: now() + jiff::SignedDuration::from_secs(seconds), ..options() };
+    let later = |seconds| ReferenceOptions { now: now() + SignedDuration::from_secs(seconds), ..options() };
     assert_eq!(code("u/a", later(3600)).await, "opened");
     assert_eq!(code("u/a", later(3601)).await, "references-stale");
 }

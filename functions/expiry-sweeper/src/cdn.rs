@@ -1,0 +1,342 @@
+//! Tells CDNs what was deleted, so that they stop serving it.
+//!
+//! Invalidation comes after the delete: before it, the CDN would fetch again what is about to go. Paths go
+//! out in groups that stay under the CDN's limits, each with a caller reference that follows from the
+//! sweep and the group alone: sent twice, it is one invalidation.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shared::outcome::{Reason, RetryClass};
+
+mod cloudfront;
+mod group;
+
+pub use cloudfront::{CloudFront, CloudFrontConfig};
+pub use group::{Grouping, MAX_PATHS, MAX_WILDCARDS, path_of};
+
+use group::Group;
+
+/// Attempts of a call, the first one included. The last waits take minutes, because what is in flight
+/// takes minutes to be done.
+const MAX_ATTEMPTS: u32 = 8;
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What a CDN can be asked.
+pub trait Cdn: Send + Sync + 'static {
+    /// Whether the distribution exists and may be reached.
+    fn check(&self, distribution_id: &str) -> impl Future<Output = Result<(), CdnError>> + Send;
+
+    /// Invalidates `paths`, which may end in `*`, and answers the invalidation's id. Twice with the same
+    /// caller reference and paths is once.
+    fn invalidate(
+        &self,
+        distribution_id: &str,
+        caller_reference: &str,
+        paths: &[String],
+    ) -> impl Future<Output = Result<String, CdnError>> + Send;
+}
+
+/// What went wrong at a CDN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CdnErrorKind {
+    /// No such distribution.
+    NoSuchDistribution,
+    /// Not permitted.
+    AccessDenied,
+    /// Asked to slow down.
+    Throttled,
+    /// As many invalidations are in flight as may be.
+    TooManyInProgress,
+    /// 5xx, no answer in time, no connection.
+    Unavailable,
+    /// Anything else that another try will not mend.
+    Invalid,
+}
+
+/// A call to a CDN that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.sentence())]
+pub struct CdnError {
+    /// What went wrong.
+    pub kind: CdnErrorKind,
+    /// The distribution.
+    pub distribution_id: String,
+    /// The permission that the call needs.
+    pub action: &'static str,
+    /// The CDN's own code and message.
+    pub detail: String,
+    /// What caused it.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl CdnError {
+    /// An error of `kind` in the call that needs `action`.
+    pub fn new(
+        kind: CdnErrorKind,
+        distribution_id: &str,
+        action: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            distribution_id: distribution_id.to_owned(),
+            action,
+            detail: detail.into(),
+            source: None,
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let Self { distribution_id: id, action, detail, .. } = self;
+        let sentence = match self.kind {
+            CdnErrorKind::NoSuchDistribution => {
+                format!("the distribution {id} does not exist; correct cdn[].distribution_id in the policy")
+            }
+            CdnErrorKind::AccessDenied => format!(
+                "access denied: the function's role needs {action} on distribution/{id}, if there is such a distribution"
+            ),
+            CdnErrorKind::Throttled => format!("CloudFront asks to slow down at {action} on {id}"),
+            CdnErrorKind::TooManyInProgress => {
+                format!("as many invalidations of {id} are in flight as may be; the next run goes on")
+            }
+            CdnErrorKind::Unavailable => format!("CloudFront failed at {action} on {id}"),
+            CdnErrorKind::Invalid => format!("CloudFront refused {action} on {id}"),
+        };
+        if detail.is_empty() { sentence } else { format!("{sentence} ({detail})") }
+    }
+
+    /// The reason that an outcome carries for this error.
+    pub fn reason(&self) -> Reason {
+        let code = match self.kind {
+            CdnErrorKind::NoSuchDistribution => "no-such-distribution",
+            CdnErrorKind::AccessDenied => "cdn-access-denied",
+            CdnErrorKind::Throttled => "cdn-throttled",
+            CdnErrorKind::TooManyInProgress => "cdn-too-many-invalidations",
+            CdnErrorKind::Unavailable => "cdn-unavailable",
+            CdnErrorKind::Invalid => "cdn-refused",
+        };
+        Reason::new(code, self.to_string())
+    }
+
+    /// Whether running again may help.
+    pub fn retry_class(&self) -> RetryClass {
+        match self.kind {
+            CdnErrorKind::Throttled | CdnErrorKind::TooManyInProgress | CdnErrorKind::Unavailable => {
+                RetryClass::Retryable
+            }
+            CdnErrorKind::NoSuchDistribution | CdnErrorKind::AccessDenied | CdnErrorKind::Invalid => {
+                RetryClass::Permanent
+            }
+        }
+    }
+}
+
+/// What was invalidated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Invalidated {
+    /// The ids of the invalidations.
+    pub ids: Vec<String>,
+    /// How many paths they had.
+    pub paths: u64,
+    /// How many of these were wildcards.
+    pub wildcards: u64,
+}
+
+/// Checks a distribution, before the first delete.
+///
+/// # Errors
+/// [`CdnErrorKind::NoSuchDistribution`], [`CdnErrorKind::AccessDenied`], and what remains after several attempts.
+pub async fn check(cdn: &impl Cdn, distribution_id: &str, time_left: Duration) -> Result<(), CdnError> {
+    patiently(time_left, || cdn.check(distribution_id)).await
+}
+
+/// Invalidates what was grouped. `sweep` makes the caller references: the sweep's id, the rule's, and the
+/// report's number say which keys these are.
+///
+/// A call is tried again while it is throttled or too many invalidations are in flight, for at most
+/// `time_left`.
+///
+/// # Errors
+/// The first call that fails for good, with what was done before it. Doing it all again with the same
+/// grouping and `sweep` repeats nothing.
+pub async fn invalidate(
+    cdn: &impl Cdn,
+    distribution_id: &str,
+    sweep: &str,
+    grouping: Grouping,
+    time_left: Duration,
+) -> Result<Invalidated, (Invalidated, CdnError)> {
+    let deadline = tokio::time::Instant::now() + time_left;
+    let mut done = Invalidated::default();
+    for (number, Group { paths, wildcards }) in (1..).zip(grouping.into_groups()) {
+        let caller_reference = format!("{sweep}/{number}");
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        match patiently(left, || cdn.invalidate(distribution_id, &caller_reference, &paths)).await {
+            Ok(id) => {
+                done.ids.push(id);
+                done.paths += paths.len() as u64;
+                done.wildcards += wildcards;
+            }
+            Err(error) => return Err((done, error)),
+        }
+    }
+    Ok(done)
+}
+
+async fn patiently<T, F>(time_left: Duration, mut call: impl FnMut() -> F) -> Result<T, CdnError>
+where
+    F: Future<Output = Result<T, CdnError>>,
+{
+    let deadline = tokio::time::Instant::now() + time_left;
+    let mut attempt = 1;
+    loop {
+        match call().await {
+            Err(error) if attempt < MAX_ATTEMPTS && error.retry_class() == RetryClass::Retryable => {
+                let longest = FIRST_WAIT.saturating_mul(1 << attempt.min(16)).min(LONGEST_WAIT);
+                // Between a half and the whole of it.
+                let wait = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
+                if tokio::time::Instant::now() + wait >= deadline {
+                    return Err(error);
+                }
+                tokio::time::sleep(wait).await;
+                attempt += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// An invalidation, as [`RecordingCdn`] holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalidation {
+    /// The distribution.
+    pub distribution_id: String,
+    /// The caller reference.
+    pub caller_reference: String,
+    /// The paths.
+    pub paths: Vec<String>,
+}
+
+/// A CDN in memory, for tests. Clones share what they hold.
+#[derive(Debug, Clone, Default)]
+pub struct RecordingCdn {
+    distributions: Vec<String>,
+    state: Arc<Mutex<(Vec<Invalidation>, Vec<CdnErrorKind>)>>,
+}
+
+impl RecordingCdn {
+    /// A CDN with these distributions.
+    pub fn new<I: Into<String>>(distributions: impl IntoIterator<Item = I>) -> Self {
+        let distributions = distributions.into_iter().map(Into::into).collect();
+        Self { distributions, state: Arc::default() }
+    }
+
+    /// The next calls fail so, the last of them first.
+    #[must_use]
+    pub fn failing(self, kinds: impl IntoIterator<Item = CdnErrorKind>) -> Self {
+        self.with(|(_, failures)| failures.extend(kinds));
+        self
+    }
+
+    /// The invalidations so far, each caller reference once.
+    pub fn invalidations(&self) -> Vec<Invalidation> {
+        self.with(|(invalidations, _)| invalidations.clone())
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut (Vec<Invalidation>, Vec<CdnErrorKind>)) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn call(&self, distribution_id: &str, action: &'static str) -> Result<(), CdnError> {
+        if let Some(kind) = self.with(|(_, failures)| failures.pop()) {
+            return Err(CdnError::new(kind, distribution_id, action, "injected"));
+        }
+        if self.distributions.iter().any(|known| known == distribution_id) {
+            return Ok(());
+        }
+        Err(CdnError::new(CdnErrorKind::NoSuchDistribution, distribution_id, action, ""))
+    }
+}
+
+impl Cdn for RecordingCdn {
+    async fn check(&self, distribution_id: &str) -> Result<(), CdnError> {
+        self.call(distribution_id, cloudfront::READ)
+    }
+
+    async fn invalidate(
+        &self,
+        distribution_id: &str,
+        caller_reference: &str,
+        paths: &[String],
+    ) -> Result<String, CdnError> {
+        self.call(distribution_id, cloudfront::INVALIDATE)?;
+        let invalidation = Invalidation {
+            distribution_id: distribution_id.to_owned(),
+            caller_reference: caller_reference.to_owned(),
+            paths: paths.to_vec(),
+        };
+        Ok(self.with(|(invalidations, _)| {
+            let known = invalidations.iter().position(|known| known.caller_reference == caller_reference);
+            let number = known.unwrap_or_else(|| {
+                invalidations.push(invalidation);
+                invalidations.len() - 1
+            });
+            format!("I{number}")
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn grouping(keys: u32) -> Grouping {
+        let mut grouping = Grouping::new("/", "u/");
+        (0..keys).for_each(|n| grouping.add(&format!("u/{n}.webp")));
+        grouping
+    }
+
+    #[tokio::test]
+    async fn a_distribution_that_does_not_exist_is_a_clear_error() {
+        let cdn = RecordingCdn::new(["E1"]);
+        check(&cdn, "E1", MINUTE).await.unwrap();
+        let error = check(&cdn, "E2", MINUTE).await.unwrap_err();
+        assert_eq!(
+            (error.reason().code, error.retry_class()),
+            ("no-such-distribution", RetryClass::Permanent)
+        );
+        assert!(error.to_string().contains("cdn[].distribution_id"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_throttled_is_tried_again() {
+        let cdn = RecordingCdn::new(["E1"]).failing([CdnErrorKind::TooManyInProgress]);
+        let done = invalidate(&cdn, "E1", "s1/temp/1", grouping(3), MINUTE).await.unwrap();
+        assert_eq!((done.ids.len(), done.paths, done.wildcards), (1, 3, 0));
+        assert_eq!(cdn.invalidations().len(), 1);
+        assert_eq!(cdn.invalidations()[0].caller_reference, "s1/temp/1/1");
+    }
+
+    #[tokio::test]
+    async fn trying_ends_with_the_time_that_is_left() {
+        let cdn = RecordingCdn::new(["E1"]).failing([CdnErrorKind::Throttled; 9]);
+        let (done, error) =
+            invalidate(&cdn, "E1", "s1", grouping(1), Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!((done, error.reason().code), (Invalidated::default(), "cdn-throttled"));
+    }
+
+    #[tokio::test]
+    async fn the_same_group_twice_is_one_invalidation() {
+        let cdn = RecordingCdn::new(["E1"]);
+        for _ in 0..2 {
+            invalidate(&cdn, "E1", "s1", grouping(3), MINUTE).await.unwrap();
+        }
+        assert_eq!(cdn.invalidations().len(), 1);
+    }
+}

@@ -2,12 +2,14 @@
 //!
 //! Invalidation comes after the delete: before it, the CDN would fetch again what is about to go. Paths go
 //! out in groups that stay under the CDN's limits, each with a caller reference that follows from the
-//! sweep and the group alone: sent twice, it is one invalidation.
+//! sweep and the group alone: sent twice, it is one invalidation. The paths are a part of it, because
+//! CloudFront refuses a reference that it knows with other paths.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use shared::outcome::{Reason, RetryClass};
 
 mod cloudfront;
@@ -173,7 +175,7 @@ pub async fn invalidate(
     let deadline = tokio::time::Instant::now() + time_left;
     let mut done = Invalidated::default();
     for (number, Group { paths, wildcards }) in (1..).zip(grouping.into_groups()) {
-        let caller_reference = format!("{sweep}/{number}");
+        let caller_reference = format!("{sweep}/{number}/{}", digest_of(&paths));
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         match patiently(left, || cdn.invalidate(distribution_id, &caller_reference, &paths)).await {
             Ok(id) => {
@@ -185,6 +187,16 @@ pub async fn invalidate(
         }
     }
     Ok(done)
+}
+
+/// Eight characters that differ where the paths do.
+fn digest_of(paths: &[String]) -> String {
+    let mut digest = Sha256::new();
+    for path in paths {
+        digest.update(path.as_bytes());
+        digest.update(b"\n");
+    }
+    hex::encode(digest.finalize().get(..4).unwrap_or_default())
 }
 
 async fn patiently<T, F>(time_left: Duration, mut call: impl FnMut() -> F) -> Result<T, CdnError>
@@ -320,7 +332,8 @@ mod tests {
         let done = invalidate(&cdn, "E1", "s1/temp/1", grouping(3), MINUTE).await.unwrap();
         assert_eq!((done.ids.len(), done.paths, done.wildcards), (1, 3, 0));
         assert_eq!(cdn.invalidations().len(), 1);
-        assert_eq!(cdn.invalidations()[0].caller_reference, "s1/temp/1/1");
+        let reference = &cdn.invalidations()[0].caller_reference;
+        assert!(reference.starts_with("s1/temp/1/1/"), "{reference}");
     }
 
     #[tokio::test]
@@ -338,5 +351,7 @@ mod tests {
             invalidate(&cdn, "E1", "s1", grouping(3), MINUTE).await.unwrap();
         }
         assert_eq!(cdn.invalidations().len(), 1);
+        invalidate(&cdn, "E1", "s1", grouping(4), MINUTE).await.unwrap();
+        assert_eq!(cdn.invalidations().len(), 2);
     }
 }

@@ -148,7 +148,7 @@ impl Claims {
 }
 
 /// Whether the media type `found` is what `promised` says: the same, or of the family that `image/*` names.
-pub(super) fn matches_type(promised: &str, found: &str) -> bool {
+pub fn matches_type(promised: &str, found: &str) -> bool {
     let promised = promised.trim().to_ascii_lowercase();
     match promised.strip_suffix("/*") {
         Some("*") => true,

@@ -17,7 +17,7 @@ mod claims;
 mod keys;
 mod source;
 
-pub use claims::{Audience, Claims, Facts};
+pub use claims::{Audience, Claims, Facts, matches_type};
 pub use keys::{Algorithm, KeySet};
 pub use source::{KeyReference, TicketKeys};
 
@@ -48,6 +48,10 @@ pub fn authenticate(token: &str, keys: &KeySet) -> Result<Claims, Reason> {
             "it has {} bytes, and object metadata holds {MAX_BYTES}",
             token.len()
         )));
+    }
+    if token.contains(',') {
+        // What a store makes of a header that was sent twice.
+        return Err(malformed("there are several; send x-amz-meta-ticket once"));
     }
     let mut parts = token.split('.');
     let (Some(header), Some(payload), Some(signature), None) =

@@ -22,6 +22,8 @@ pub struct Limits {
     pub max_size: u64,
     /// Pixels of a picture, at most.
     pub max_pixels: u64,
+    /// Frames of an animation, at most, as far as its first bytes show them.
+    pub max_frames: u32,
     /// Media types, `image/png` or `image/*`; none means any.
     pub content_types: Vec<String>,
     /// Whether an upload needs a ticket.
@@ -280,6 +282,7 @@ mod tests {
             min_size: 1,
             max_size: 10 << 20,
             max_pixels: 50_000_000,
+            max_frames: 200,
             content_types: Vec::new(),
             ticket_required: true,
             retention: None,

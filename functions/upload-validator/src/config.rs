@@ -31,7 +31,7 @@ impl RejectAction {
 /// The configuration of this function (environment variables; see the README's table).
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What uploads are held against: `CATALOGS`, `MAX_UPLOAD_BYTES`, `MAX_PIXELS`, `ACCEPT_MULTIPART`,
+    /// What uploads are held against: `CATALOGS`, `MAX_UPLOAD_BYTES`, `MAX_PIXELS`, `MAX_FRAMES`, `ACCEPT_MULTIPART`,
     /// `TICKET_REQUIRED`.
     pub policy: Policy,
     /// `TICKET_KEYS`.
@@ -144,6 +144,8 @@ fn catalogs(environment: &mut Environment) -> Catalogs {
             "a number of pixels from 1 to 4294967296",
             |v| env::number(v, 1..=MAX_PIXELS),
         ),
+        max_frames: environment
+            .or("MAX_FRAMES", 200, "a number from 1 to 10000", |v| env::number(v, 1..=10_000)),
         content_types: Vec::new(),
         ticket_required: environment.or("TICKET_REQUIRED", true, "true or false", env::boolean),
         retention: None,

@@ -125,13 +125,9 @@ fn superseded() -> Stop {
     ))
 }
 
-/// How a look at an upload ends.
-enum End {
-    /// Its verdict is carried out.
-    Settled(Outcome),
-    /// It was replaced while it was tagged, so that the tags may stand on another upload.
-    Replaced,
-}
+/// How a look at an upload ends: with its outcome, or `None` where it was replaced while it was tagged, so
+/// that the tags may stand on another upload.
+type Settled = Option<Outcome>;
 
 /// An upload, as far as it was looked at.
 struct Upload {
@@ -204,8 +200,8 @@ async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent
         ));
     }
     match look(deps, event).await {
-        Ok(End::Settled(outcome)) => return Ok(outcome),
-        Ok(End::Replaced) => {}
+        Ok(Some(outcome)) => return Ok(outcome),
+        Ok(None) => {}
         // An earlier run may have ended right after its tags landed on the newer upload. Where rejected
         // uploads stay, these tags might be the last word on it.
         Err(Stop::Skip(reason))
@@ -224,9 +220,9 @@ async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent
     };
     for _ in 0..ATTEMPTS {
         match look(deps, &current).await? {
-            End::Settled(outcome) if outcome.status == Status::Failed => return Ok(outcome),
-            End::Settled(_) => return Err(superseded()),
-            End::Replaced => {}
+            Some(outcome) if outcome.status == Status::Failed => return Ok(outcome),
+            Some(_) => return Err(superseded()),
+            None => {}
         }
     }
     let message = format!("{object} is being replaced again and again.");
@@ -234,7 +230,7 @@ async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent
 }
 
 /// Judges one upload and carries the verdict out.
-async fn look<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) -> Result<End, Stop> {
+async fn look<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) -> Result<Settled, Stop> {
     let policy = &deps.config.policy;
     let too_long = event.object.key.len() > MAX_KEY_BYTES;
     let upload = match &event.e_tag {
@@ -258,7 +254,7 @@ async fn look<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) 
     let outcome =
         describe(Outcome::rejected(first.clone()), &upload, &verdict).with("reasons", json!(verdict.reasons));
     if too_long {
-        return Ok(End::Settled(outcome));
+        return Ok(Some(outcome));
     }
     reject(deps, &upload, &verdict, outcome).await
 }
@@ -451,7 +447,7 @@ async fn accept<S: ObjectStore, C: Clock>(
     deps: &Deps<S, C>,
     upload: &Upload,
     verdict: &Verdict,
-) -> Result<End, Stop> {
+) -> Result<Settled, Stop> {
     let record = write_record(deps, upload, verdict).await?;
     let mut tags = vec![(STATUS_TAG, Status::Accepted.as_str().to_owned())];
     if let Some(expires_at) = verdict.expires_at.filter(|_| verdict.has_retention) {
@@ -461,10 +457,10 @@ async fn accept<S: ObjectStore, C: Clock>(
     // can then land on an upload that replaced it in the last moment, whose own event puts that right.
     let is_checked = upload.reads <= 1 || deps.config.reject_action == RejectAction::Tag;
     if tag(deps, upload, &tags, None, is_checked).await? {
-        return Ok(End::Replaced);
+        return Ok(None);
     }
     let outcome = describe(Outcome::of(Status::Accepted), upload, verdict).with("record", json!(record));
-    Ok(End::Settled(outcome))
+    Ok(Some(outcome))
 }
 
 async fn reject<S: ObjectStore, C: Clock>(
@@ -472,7 +468,7 @@ async fn reject<S: ObjectStore, C: Clock>(
     upload: &Upload,
     verdict: &Verdict,
     outcome: Outcome,
-) -> Result<End, Stop> {
+) -> Result<Settled, Stop> {
     // More than one request can copy is not worth a copy in parts: it stays, and nobody can read it.
     let is_too_large = verdict.size.is_some_and(|size| size > MAX_COPY_BYTES);
     let (action, bucket) = match (deps.config.reject_action, &deps.config.quarantine_bucket) {
@@ -490,12 +486,12 @@ async fn reject<S: ObjectStore, C: Clock>(
         let code = verdict.reasons.first().map(|reason| reason.code.to_owned());
         let tags = [(STATUS_TAG, Status::Rejected.as_str().to_owned())];
         if tag(deps, upload, &tags, code, true).await? {
-            return Ok(End::Replaced);
+            return Ok(None);
         }
     } else {
         delete(deps, upload).await?;
     }
-    Ok(End::Settled(outcome))
+    Ok(Some(outcome))
 }
 
 /// Copies an upload to where nobody but people look at it, unless the copy stands there already.

@@ -85,6 +85,7 @@ mod tests {
             min_size: 1,
             max_size: 1,
             max_pixels: 1,
+            max_frames: 1,
             content_types: Vec::new(),
             ticket_required: true,
             retention: None,

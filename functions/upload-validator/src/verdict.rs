@@ -168,6 +168,11 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp, policy: &Policy) -> Verdic
         let (found, reason) = check_header(seen.header(), limits);
         dimensions = found;
         reasons.extend(reason);
+        let (frames, most) = (seen.frames(), limits.max_frames);
+        if frames > most {
+            let message = format!("The picture has {frames} frames or more; at most {most} are accepted.");
+            reasons.push(Reason::new("undecodable", message));
+        }
     }
 
     reasons.sort_by_key(|reason| CODES.iter().position(|code| *code == reason.code));

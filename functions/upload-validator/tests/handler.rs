@@ -1,5 +1,7 @@
 //! The handler over a store in memory: what it asks for, what it leaves, and what a crash or a rival does to it.
 
+#![expect(clippy::unwrap_used, reason = "what helpers of tests cannot do, fails the test")]
+
 mod support;
 
 use std::sync::{Arc, LazyLock};

@@ -76,6 +76,66 @@ fn png(bytes: &[u8]) -> Header {
     sane(width, height)
 }
 
+/// How many frames a picture has, as far as its first bytes show; more may follow.
+pub(super) fn frames(media: MediaType, leading: &[u8]) -> u32 {
+    match media {
+        MediaType::Png => png_frames(leading).unwrap_or(1),
+        MediaType::Gif => gif_frames(leading).max(1),
+        MediaType::Webp => webp_frames(leading).max(1),
+        _ => 1,
+    }
+}
+
+/// What the animation control chunk says, which stands before the picture's data.
+fn png_frames(bytes: &[u8]) -> Option<u32> {
+    let mut rest = bytes.get(8..)?;
+    loop {
+        let (length, name) = (rest.get(..4)?, rest.get(4..8)?);
+        match name {
+            b"acTL" => return Some(u32::from_be_bytes(rest.get(8..12)?.try_into().ok()?)),
+            b"IDAT" => return None,
+            _ => {}
+        }
+        let length = usize::try_from(u32::from_be_bytes(length.try_into().ok()?)).ok()?;
+        rest = rest.get(length.checked_add(12)?..)?;
+    }
+}
+
+/// Image descriptors, from block to block.
+fn gif_frames(bytes: &[u8]) -> u32 {
+    let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    let mut frames = 0;
+    let mut at = 13 + bytes.get(10).map_or(0, |flags| table(*flags));
+    loop {
+        at += match bytes.get(at) {
+            Some(0x2c) => {
+                frames += 1;
+                // Descriptor, colour table, and the code size before the data.
+                11 + bytes.get(at + 9).map_or(0, |flags| table(*flags))
+            }
+            Some(0x21) => 2,
+            _ => return frames,
+        };
+        while let Some(length @ 1..) = bytes.get(at) {
+            at += 1 + usize::from(*length);
+        }
+        at += 1;
+    }
+}
+
+/// Frame chunks of an animation.
+fn webp_frames(bytes: &[u8]) -> u32 {
+    let mut frames = 0;
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let [a, b, c, d, l0, l1, l2, l3, ..] = *rest {
+        frames += u32::from([a, b, c, d] == *b"ANMF");
+        let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+        let next = length.checked_next_multiple_of(2).and_then(|length| length.checked_add(8));
+        rest = next.and_then(|next| rest.get(next..)).unwrap_or_default();
+    }
+    frames
+}
+
 /// The checksum of PNG chunks. Seventeen bytes of it are not worth a table.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
@@ -246,6 +306,21 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_counted_as_far_as_they_are_seen() {
+        let frame = b"\x21\xf9\x04\0\x05\0\0\0\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0";
+        let gif = [&b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff"[..], &frame.repeat(7), b";"].concat();
+        assert_eq!(frames(MediaType::Gif, &gif), 7);
+        assert_eq!(frames(MediaType::Gif, &gif[..19 + frame.len() * 3]), 3);
+        let animated = [&png_header(1, 1)[..], b"\0\0\0\x08acTL\0\0\0\x09\0\0\0\0\0\0\0\0"].concat();
+        assert_eq!(frames(MediaType::Png, &animated), 9);
+        assert_eq!(frames(MediaType::Png, &fixture("astronaut.png")), 1);
+        let webp =
+            [&b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\0\0\0\0\0\0"[..], &b"ANMF\x01\0\0\0x\0".repeat(4)]
+                .concat();
+        assert_eq!(frames(MediaType::Webp, &webp), 4);
+    }
+
+    #[test]
     fn a_frame_header_behind_long_metadata_is_found_from_segment_to_segment() {
         let mut jpeg_file = vec![0xff, 0xd8];
         for _ in 0..3 {
@@ -284,7 +359,7 @@ mod tests {
                 (MediaType::Other("image/bmp", "BMP"), b"BM"),
             ][kind];
             let bytes = [magic, &rest].concat();
-            let _ = read(media, &bytes, bytes.len() as u64);
+            let _ = (read(media, &bytes, bytes.len() as u64), frames(media, &bytes));
         }
     }
 }

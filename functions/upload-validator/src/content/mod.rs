@@ -58,6 +58,14 @@ impl Seen {
         }
     }
 
+    /// How many frames the picture has, as far as they are seen.
+    pub fn frames(&self) -> u32 {
+        match self.content() {
+            Content::Known(media) => header::frames(media, &self.leading),
+            _ => 1,
+        }
+    }
+
     /// Whether the last bytes should be read: only a picture must not have an archive behind it.
     pub fn needs_tail(&self) -> bool {
         !self.is_whole() && self.content().is_picture()
@@ -263,7 +271,7 @@ mod tests {
         fn no_bytes_and_no_names_make_it_panic(leading: Vec<u8>, extension in ".{0,5}", declared in ".{0,20}") {
             let seen = seen(&leading);
             let names = names(&extension, &declared);
-            let _ = (seen.header(), active(&seen, &names), mismatches(seen.content(), &names));
+            let _ = (seen.header(), seen.frames(), active(&seen, &names), mismatches(seen.content(), &names));
             let _ = effective_type(seen.content(), &names);
         }
     }

@@ -1,6 +1,6 @@
 //! What the tests of the handler have in common: tickets, pictures, and a store that others meddle with.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "what helpers of tests cannot do, fails the test")]
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay lint build build-fc ticket test-clients test-contract fuzz toolchain binaries \
+.PHONY: help run test dev replay restore lint build build-fc ticket test-clients test-contract fuzz toolchain binaries \
   tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
@@ -27,6 +27,10 @@ dev: binaries ## keeps the local cloud running for any S3 client; PORT=9000
 replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FUNCTION=avatar-transcoder RUNTIME=lambda|fc
 	@test -n "$(EVENT)" || { echo "error: name an event, such as EVENT=events/s3-put.json" >&2; exit 2; }
 	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION) --runtime $(RUNTIME)
+
+restore: toolchain ## puts back what a sweep quarantined; REPORT=s3://audit/sweeps/<date>/<id>/ APPLY=1
+	@test -n "$(REPORT)" || { echo "error: name a report or a sweep's folder by REPORT=s3://audit/sweeps/<date>/<id>/" >&2; exit 2; }
+	@$(LOCAL_CLOUD) restore "$(REPORT)" $(if $(APPLY),--apply)
 
 lint: toolchain ## formatting, clippy, documentation, and dependencies by cargo deny
 	$(CARGO) fmt --all --check

@@ -4,6 +4,7 @@
 mod contract;
 mod dev;
 mod replay;
+mod restore;
 mod run;
 mod serve;
 mod ticket;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Dev(dev::Arguments),
     /// Gives one event to one function.
     Replay(replay::Arguments),
+    /// Puts back what a sweep quarantined, from its report.
+    Restore(restore::Arguments),
     /// Serves what one event takes for granted, for a function that runs elsewhere.
     Serve(serve::Arguments),
     /// Holds an S3 server against the contract that the functions rely on.
@@ -41,6 +44,7 @@ pub(crate) async fn run(command: Command) -> CommandResult {
         Command::Run(arguments) => Box::pin(run::run(arguments)).await,
         Command::Dev(arguments) => Box::pin(dev::run(arguments)).await,
         Command::Replay(arguments) => Box::pin(replay::run(arguments)).await,
+        Command::Restore(arguments) => Box::pin(restore::run(arguments)).await,
         Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
         Command::Contract(arguments) => Box::pin(contract::run(arguments)).await,
         Command::Ticket(command) => Box::pin(ticket::run(*command)).await,

@@ -6,12 +6,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use harness::cloud::{AVATAR_TRANSCODER, AVATARS, CloudOptions, LocalCloud, UPLOADS, built_binaries};
-use harness::fc::{FcCloud, FcConfig, Instance, KeysBy};
-use harness::lambda::{Answer, Credentials};
-use harness::pictures::picture;
+use harness::fc::{FcCloud, FcConfig, FcFunction, Instance, KeysBy};
+use harness::lambda::{Answer, Credentials, InvocationResult};
+use harness::pictures::{impostors, picture, samples};
 use harness::replay;
 use harness::s3::{Attributes, Fault, FaultRule, PutOptions, Versioning};
 use serde_json::{Value, json};
+use shared::object_ref::ObjectRef;
+use shared::store::{ObjectStore, Precondition};
 
 fn event(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../events").join(name);
@@ -106,6 +108,71 @@ async fn the_same_event_twice_changes_nothing_and_a_rejection_is_tagged() {
     assert_eq!(answer["outcomes"][0]["reason"]["code"], "path-too-deep", "{answer:#}");
     let tags = cloud.oss.object(UPLOADS, "u/2026/a.png").unwrap().tags;
     assert_eq!(tags["avatar-reason"], "path-too-deep");
+}
+
+/// The only outcome of an invocation that succeeded.
+fn outcome(result: &InvocationResult) -> Value {
+    let answer = result.ok().unwrap_or_else(|| panic!("{:?} {:#?}", result.answer, result.logs));
+    assert_eq!(answer["outcomes"].as_array().map(Vec::len), Some(1), "{answer:#}");
+    answer["outcomes"][0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_upload_to_the_avatar_everything_ends_as_it_does_on_s3() {
+    let s3 = LocalCloud::start(CloudOptions::default()).await.unwrap();
+    let oss = cloud().await;
+    for sample in samples().unwrap().into_iter().chain(impostors().unwrap()) {
+        let there = s3.upload(UPLOADS, &sample.key, sample.bytes.clone(), Default::default()).await.unwrap();
+        let here = oss.upload(UPLOADS, &sample.key, sample.bytes, Default::default()).await.unwrap();
+        let here = outcome(&here);
+        assert_eq!(here["status"], there.at("/status"), "{}: {here:#}", sample.key);
+        assert_eq!(here["reason"], there.at("/reason"), "{}", sample.key);
+        assert_eq!(here["avatar"], there.at("/avatar"), "{}", sample.key);
+        let tags = [&oss.oss, &s3.s3].map(|store| store.object(UPLOADS, &sample.key).unwrap().tags);
+        assert_eq!(tags[0], tags[1], "{}", sample.key);
+    }
+    assert_eq!(oss.oss.keys(AVATARS), s3.s3.keys(AVATARS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_parts_is_one_event_and_rejected() {
+    let cloud = cloud().await;
+    let object = ObjectRef::new(UPLOADS, "u/parts.png");
+    let in_parts = async {
+        let store = cloud.client();
+        let id = store.create_upload(&object, Default::default()).await?;
+        let tag = store.upload_part(&object, &id, 1, picture("chelsea.png").unwrap()).await?;
+        store.complete_upload(&object, &id, &[(1, tag)], Precondition::None).await
+    };
+    let result = outcome(&cloud.outcome_of(UPLOADS, in_parts).await.unwrap());
+    assert_eq!(result["reason"]["code"], "multipart-not-accepted", "{result:#}");
+    let tags = cloud.oss.object(UPLOADS, "u/parts.png").unwrap().tags;
+    assert_eq!(tags["avatar-status"], "rejected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_ends_with_its_avatar_where_that_is_wanted() {
+    let variables = [(AVATAR_TRANSCODER, "SOURCE_AFTER", "delete")];
+    let cloud = FcCloud::start(built_binaries(), &variables).await.unwrap();
+    let body = picture("chelsea.png").unwrap();
+    let result = cloud.upload(UPLOADS, "u/a.png", body, Default::default()).await.unwrap();
+    assert_eq!(outcome(&result)["status"], "stored");
+    assert_eq!(cloud.oss.keys(UPLOADS), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_recipe_replaces_the_avatar_at_its_address() {
+    let cloud = cloud().await;
+    let event = uploaded(&cloud, "u/a.png", "chelsea.png");
+    let first = outcome(&cloud.function(AVATAR_TRANSCODER).unwrap().invoke(&event).await);
+    let key = first["avatar"]["key"].as_str().unwrap();
+    let before = cloud.oss.object(AVATARS, key).unwrap();
+    let smaller = FcFunction::new(avatar(&cloud).with("AVATAR_EDGE", "128")).unwrap();
+    let second = outcome(&smaller.invoke(&event).await);
+    assert_eq!((&second["status"], &second["avatar"]["key"]), (&json!("stored"), &json!(key)));
+    let after = cloud.oss.object(AVATARS, key).unwrap();
+    assert_ne!(before.e_tag, after.e_tag);
+    assert_eq!(after.attributes.metadata["width"], "128");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use serde_json::Value;
+use shared::object_ref::ObjectRef;
+use shared::store::{self, ObjectStore, PutOptions, S3Config, S3Store, StoreError};
 
 use super::config::FcConfig;
 use super::function::FcFunction;
@@ -11,7 +14,7 @@ use crate::cloud::{
     AUDIT, AVATAR_TRANSCODER, AVATARS, EXPIRY_SWEEPER, FILES, QUARANTINE, UPLOAD_VALIDATOR, UPLOADS,
 };
 use crate::lambda::{Credentials, InvocationResult, StartError};
-use crate::s3::{self, BucketOptions, Dialect, Server};
+use crate::s3::{self, BucketOptions, Dialect, Filter, Server};
 use crate::ticket::Issuer;
 
 /// Where the buckets are.
@@ -26,6 +29,12 @@ pub enum FcError {
     /// A binary is missing.
     #[error(transparent)]
     Function(#[from] StartError),
+    /// The upload was refused.
+    #[error("the upload was refused: {0}")]
+    Upload(#[from] StoreError),
+    /// OSS sent no event.
+    #[error("OSS sent no event")]
+    NoEvent,
     /// There is no function of this name.
     #[error("there is no function {0}; there are avatar-transcoder, upload-validator and expiry-sweeper")]
     NoFunction(String),
@@ -39,6 +48,7 @@ pub struct FcCloud {
     /// Who issues tickets that the functions accept.
     pub issuer: Issuer,
     functions: BTreeMap<&'static str, FcFunction>,
+    client: S3Store,
 }
 
 impl FcCloud {
@@ -93,7 +103,58 @@ impl FcCloud {
             }
             functions.insert(name, FcFunction::new(config)?);
         }
-        Ok(Self { oss, issuer, functions })
+        let key = oss.credentials();
+        let config = S3Config {
+            dialect: store::Dialect::Oss,
+            endpoint: Some(oss.endpoint()),
+            region: Some(REGION.to_owned()),
+            ..S3Config::default()
+        };
+        let key = aws_credential_types::Credentials::new(
+            key.access_key_id,
+            key.secret_access_key,
+            None,
+            None,
+            "local-cloud",
+        );
+        let client = S3Store::with_credentials(config, key);
+        Ok(Self { oss, issuer, functions, client })
+    }
+
+    /// OSS, as a client reaches it.
+    pub fn client(&self) -> &S3Store {
+        &self.client
+    }
+
+    /// Does `upload`, and gives the event that OSS sends of it to the function behind `bucket`.
+    ///
+    /// # Errors
+    /// The upload was refused.
+    pub async fn outcome_of<T>(
+        &self,
+        bucket: &str,
+        upload: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<InvocationResult, FcError> {
+        let name = if bucket == FILES { UPLOAD_VALIDATOR } else { AVATAR_TRANSCODER };
+        let mut events = self.oss.subscribe_oss(bucket, Filter::created(name));
+        upload.await?;
+        let event = events.recv().await.ok_or(FcError::NoEvent)?;
+        Ok(self.function(name)?.invoke(&event).await)
+    }
+
+    /// The same for a plain write.
+    ///
+    /// # Errors
+    /// The upload was refused.
+    pub async fn upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: impl Into<Bytes>,
+        options: PutOptions,
+    ) -> Result<InvocationResult, FcError> {
+        let object = ObjectRef::new(bucket, key);
+        Box::pin(self.outcome_of(bucket, self.client.put(&object, body.into(), options))).await
     }
 
     /// A function by its name.

@@ -127,7 +127,7 @@ impl Intercept for Translator {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
-        if is_missing_from_s3s_dialect(request) {
+        if is_native_only(request) {
             self.make_native(request)?;
         }
         reach_local_names(request)
@@ -161,7 +161,7 @@ pub(super) fn digest_by_md5(request: &mut HttpRequest) {
 }
 
 /// Whether OSS answers this call in its own dialect only: what concerns tags, versions and versioning.
-fn is_missing_from_s3s_dialect(request: &HttpRequest) -> bool {
+fn is_native_only(request: &HttpRequest) -> bool {
     let query = request.uri().split_once('?').map_or("", |(_, query)| query);
     let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
     let mut names = names.filter(|name| matches!(*name, "tagging" | "versions" | "versioning" | "versionId"));
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn only_what_s3s_dialect_lacks_is_asked_in_the_own_one() {
-        let native = |method, uri, body| is_missing_from_s3s_dialect(&request(method, uri, body));
+        let native = |method, uri, body| is_native_only(&request(method, uri, body));
         assert!(native("PUT", "https://b.s3.oss.com/a?tagging", ""));
         assert!(native("GET", "https://b.s3.oss.com/?prefix=a&versions", ""));
         assert!(native("HEAD", "https://b.s3.oss.com/a?versionId=1", ""));
@@ -282,6 +282,16 @@ mod tests {
             "<Delete><Key>a&lt;VersionId></Key></Delete>"
         ));
         assert!(native("POST", "https://b.s3.oss.com/?delete", "<Delete><VersionId>1</VersionId></Delete>"));
+    }
+
+    #[test]
+    fn a_batch_carries_the_md5_of_its_body_and_no_newer_digest() {
+        let mut batch = request("POST", "https://b.s3.oss.com/?delete", "<Delete></Delete>");
+        batch.headers_mut().insert("x-amz-checksum-crc32", "AAAAAA==");
+        batch.headers_mut().insert("x-amz-sdk-checksum-algorithm", "CRC32");
+        digest_by_md5(&mut batch);
+        let headers: Vec<_> = batch.headers().iter().collect();
+        assert_eq!(headers, [("content-md5", "R2cEG0GhQVRNiyXR3QnSyw==")]);
     }
 
     #[test]

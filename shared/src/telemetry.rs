@@ -10,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::outcome::{Outcome, Status};
+use crate::runtime;
 
 /// The namespace of every metric.
 pub const NAMESPACE: &str = "BucketFunctions";
@@ -98,7 +99,11 @@ pub fn embedded_metrics(now: Timestamp, dimensions: &[(&str, &str)], metrics: &[
 /// Writes `metrics` to standard output, where CloudWatch finds them.
 #[expect(clippy::print_stdout, reason = "standard output is where CloudWatch reads metrics from")]
 pub fn emit(now: Timestamp, dimensions: &[(&str, &str)], metrics: &[Metric]) {
-    println!("{}", embedded_metrics(now, dimensions, metrics));
+    let mut document = embedded_metrics(now, dimensions, metrics);
+    if let Some(id) = runtime::request_id() {
+        document["request_id"] = id.into();
+    }
+    println!("{document}");
 }
 
 /// Counts the outcomes of one invocation by status, as one metric document.

@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::Instrument;
 
-use super::{Invocation, InvocationError, built, log_failure};
+use super::{Invocation, InvocationError, REQUEST_ID, built, log_failure};
 use crate::clock::{Clock, SystemClock};
 use crate::credentials::{KeySlot, Keys};
 use crate::env::{self, ConfigError, Environment};
@@ -212,9 +212,10 @@ where
         let body = body.map_err(|error| malformed(format!("the event did not come whole: {error}")))?;
         let event = serde_json::from_slice(&body.to_bytes())
             .map_err(|error| malformed(format!("the event is no JSON: {error}")))?;
-        let answer = AssertUnwindSafe(async { (self.handle)(event, invocation).await });
+        let id = invocation.request_id.clone();
+        let answer = REQUEST_ID.scope(id, async { (self.handle)(event, invocation).await });
         // The other requests of this instance must not end with the one that found a defect.
-        answer.catch_unwind().await.unwrap_or_else(|_| {
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
             let message = "the function panicked; the log says where".to_owned();
             Err(InvocationError { error_type: "Panic", message })
         })

@@ -9,7 +9,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use super::{Invocation, InvocationError, built, log_failure};
+use super::{Invocation, InvocationError, REQUEST_ID, built, log_failure};
 use crate::env::{ConfigError, Environment};
 
 impl From<InvocationError> for Diagnostic {
@@ -44,7 +44,8 @@ where
             request_id: context.request_id,
         };
         let span = tracing::info_span!("invocation", request_id = %invocation.request_id);
-        let answer = handle(dependencies.clone(), payload, invocation);
+        let id = invocation.request_id.clone();
+        let answer = REQUEST_ID.scope(id, handle(dependencies.clone(), payload, invocation));
         async { answer.await.inspect_err(log_failure) }.instrument(span)
     });
     match lambda_runtime::run(service).await {

@@ -18,6 +18,15 @@ use crate::telemetry;
 mod fc;
 mod lambda;
 
+tokio::task_local! {
+    static REQUEST_ID: String;
+}
+
+/// The platform's id of the invocation that is being answered, if one is.
+pub fn request_id() -> Option<String> {
+    REQUEST_ID.try_with(Clone::clone).ok()
+}
+
 /// What a handler may know about the call that it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {

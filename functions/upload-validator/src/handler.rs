@@ -317,7 +317,11 @@ async fn read<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) 
     if producer.is_some_and(|name| PRODUCERS.contains(&name.as_str())) {
         return Err(Stop::Skip(Reason::new("own-output", "The object was written by these functions.")));
     }
-    let seen = Seen { leading: found.bytes(leading).await?, size: head.size, ..Seen::default() };
+    let mut seen = Seen { leading: found.bytes(leading).await?, size: head.size, ..Seen::default() };
+    if !seen.is_whole() {
+        // The event's size was another one; what is left of the budget is for the last bytes.
+        seen.leading.truncate(usize::try_from(LEADING).unwrap_or(usize::MAX));
+    }
     with_ticket(deps, event, head, Some(seen), 1).await
 }
 

@@ -923,6 +923,56 @@ async fn a_promised_md5_is_answered_by_the_tag_and_computed_where_the_tag_is_non
     assert!(recording.bytes_read() >= content.len() as u64);
 }
 
+#[tokio::test]
+async fn a_tag_that_looks_like_a_digest_and_is_none_does_not_condemn_an_upload() {
+    let content = fixture("rocket.jpg");
+    let key = "bn0m0anw/me.jpg";
+    for (promised, expected) in [(Md5::digest(&content), "accepted"), (Md5::digest([1]), "rejected")] {
+        let memory = store().with_versioned_bucket("files");
+        let mut claims = claims(key);
+        claims["md5"] = json!(hex::encode(promised));
+        let event = upload(&memory, key, &content, Some(&ticket(&claims))).await;
+        // Under KMS the tag is as long as an MD5.
+        let encrypted = Meddled::new(memory).replacing_bodies(|mut result| {
+            result.meta.e_tag = shared::object_ref::ETag::parse(&"7".repeat(32)).unwrap();
+            result
+        });
+        assert_eq!(outcome(encrypted, config(&[]), &event).await["status"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_longer_than_metadata_allows_is_malformed() {
+    let memory = store();
+    let event = ticketed(&memory, KEY, &png(1)).await;
+    let long = format!("{}{}", ticket(&claims(KEY)), "A".repeat(2048));
+    // S3 takes no such metadata; other stores have other limits.
+    let generous = Meddled::new(memory).replacing_bodies(move |mut result| {
+        result.meta.metadata.insert("ticket".into(), long.clone());
+        result
+    });
+    assert_eq!(codes(&outcome(generous, config(&[]), &event).await), ["ticket-malformed"]);
+}
+
+#[tokio::test]
+async fn what_is_larger_than_its_event_says_is_searched_to_its_end_all_the_same() {
+    let zipped =
+        [&fixture("rocket.jpg")[..], b"PK\x05\x06\0\0\0\0\x01\0\x01\0\x40\0\0\0\x40\0\0\0\0\0"].concat();
+    let memory = store().with_versioned_bucket("files");
+    let key = "bn0m0anw/me.jpg";
+    let mut event = ticketed(&memory, key, &zipped.into()).await;
+    event["Records"][0]["s3"]["object"]["size"] = json!(1000);
+    assert_eq!(codes(&outcome(memory, config(&[]), &event).await), ["active-content"]);
+}
+
+#[test]
+fn every_code_is_explained_in_the_manual() {
+    let manual = include_str!("../../../docs/validator.md");
+    for code in upload_validator::verdict::CODES {
+        assert!(manual.contains(&format!("| `{code}` |")), "{code}");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------- property
 
 /// What a ticket may say about one thing: nothing, what is so, or something else.

@@ -86,8 +86,7 @@ fn markup(window: &[u8]) -> Option<&'static str> {
         (b"<details", "<details on…>"),
         (b"<input", "<input on…>"),
     ];
-    let mut from = 0;
-    while let Some(at) = window[from..].iter().position(|b| *b == b'<').map(|at| at + from) {
+    for at in memchr::memchr_iter(b'<', window) {
         let rest = &window[at..];
         let opens = |tag: &[u8]| {
             let named = rest.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
@@ -106,7 +105,6 @@ fn markup(window: &[u8]) -> Option<&'static str> {
                 return Some(name);
             }
         }
-        from = at + 1;
     }
     None
 }
@@ -197,8 +195,8 @@ pub(super) fn in_svg(bytes: &[u8], whole: bool) -> Vec<Finding> {
     }
     let text = plain(bytes);
     let mut findings = Vec::new();
-    const ELEMENTS: [&str; 8] =
-        ["script", "foreignobject", "iframe", "object", "embed", "handler", "listener", "audio"];
+    const ELEMENTS: [&str; 7] =
+        ["script", "foreignobject", "iframe", "object", "embed", "handler", "listener"];
     for element in ELEMENTS {
         let named = |tag: &str| {
             let name: &str =
@@ -299,9 +297,7 @@ fn find(window: &[u8], what: &[u8]) -> Option<usize> {
 
 /// Every place in `window` at which `what` stands.
 fn every<'a>(window: &'a [u8], what: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    let first = what.first().copied();
-    let last = window.len().saturating_sub(what.len().saturating_sub(1));
-    (0..last).filter(move |at| window.get(*at).copied() == first && window[*at..].starts_with(what))
+    memchr::memmem::find_iter(window, what)
 }
 
 #[cfg(test)]

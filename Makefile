@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay restore lint build build-fc ticket test-clients test-contract fuzz toolchain binaries \
+.PHONY: help run test dev replay sweep restore lint build build-fc ticket bench-validator test-clients test-contract fuzz toolchain binaries \
   tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
@@ -80,6 +80,12 @@ test-clients: binaries ## checks the examples in JavaScript, Python and PHP; nee
 	  $(PYTHON) -m venv .tools/clients && .tools/clients/bin/pip install --quiet cryptography; }
 	@if test -x .tools/clients/bin/python; then python=.tools/clients/bin/python; else python=$(PYTHON); fi; \
 	  node tests/clients/tickets.mjs "$${CARGO_TARGET_DIR:-target}/debug/local-cloud" $$python
+
+bench-validator: binaries ## measures the validator beside a Python Lambda handler; needs Python 3
+	@test -x .tools/bench/bin/python || { echo "Installing the peer, into .tools/bench."; $(PYTHON) -m venv .tools/bench; }
+	@.tools/bench/bin/python -c 'import boto3, jwt, cryptography, filetype' 2>/dev/null || .tools/bench/bin/pip install --quiet boto3 'PyJWT[crypto]' filetype
+	@$(CARGO) build --release --quiet
+	@$(LOCAL_CLOUD) bench-validator --python .tools/bench/bin/python --binaries "$${CARGO_TARGET_DIR:-target}/release"
 
 test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…
 	@test -n "$(ENDPOINT)" || { echo "error: name a server by ENDPOINT=http://… and its key by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" >&2; exit 2; }

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 #![expect(clippy::print_stdout, reason = "a command talks to the person at its terminal")]
 
+mod bench;
 mod contract;
 mod dev;
 mod replay;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Serve(serve::Arguments),
     /// Holds an S3 server against the contract that the functions rely on.
     Contract(contract::Arguments),
+    /// Checks uploads beside a Python Lambda handler, and shows requests and times of both.
+    BenchValidator(bench::Arguments),
     /// Makes, reads and uses upload tickets.
     #[command(subcommand)]
     Ticket(Box<ticket::Command>),
@@ -47,6 +50,7 @@ pub(crate) async fn run(command: Command) -> CommandResult {
         Command::Restore(arguments) => Box::pin(restore::run(arguments)).await,
         Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
         Command::Contract(arguments) => Box::pin(contract::run(arguments)).await,
+        Command::BenchValidator(arguments) => Box::pin(bench::run(arguments)).await,
         Command::Ticket(command) => Box::pin(ticket::run(*command)).await,
     }
 }

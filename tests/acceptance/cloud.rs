@@ -1,3 +1,4 @@
 //! The functions end to end: real uploads, the real binaries, the store's own events.
 
 mod avatar;
+mod validator;

@@ -62,6 +62,8 @@ pub struct CloudOptions {
     pub instances: usize,
     /// How long one invocation of the avatar function and the validator may take.
     pub timeout: Duration,
+    /// How long one invocation of the sweeper may take.
+    pub sweep_timeout: Duration,
     /// What becomes of asynchronous invocations that fail.
     pub retry: lambda::Retry,
     /// Where invocations that failed for good are appended, one JSON line each.
@@ -79,6 +81,7 @@ impl Default for CloudOptions {
             versioned_files: false,
             instances: 2,
             timeout: Duration::from_secs(60),
+            sweep_timeout: Duration::from_secs(900),
             retry: lambda::Retry::soon(),
             failure_file: None,
             echo: false,
@@ -352,7 +355,7 @@ fn config_of(name: &str, options: &CloudOptions, s3: &Server, issuer: &Issuer) -
         .map(|(variable, value)| (variable.to_owned(), value)),
     );
     if name == EXPIRY_SWEEPER {
-        config.timeout = Duration::from_secs(900);
+        config.timeout = options.sweep_timeout;
         // Reserved concurrency, as in the template.
         config.instances = 1;
     }

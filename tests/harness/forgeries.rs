@@ -209,7 +209,7 @@ pub fn forged(issuer: &Issuer, now: Timestamp) -> std::io::Result<Vec<Attempt>> 
         ("a slash at the beginning", "/tempcato/24.png", "bad-key"),
         ("no catalog", "25.png", "bad-key"),
         ("a control character", "tempcato/26\u{7}.png", "bad-key"),
-        ("a catalog that is no short code", "holidays/27.png", "unknown-catalog"),
+        ("a catalog that is no short code", "holiday/27.png", "unknown-catalog"),
         ("a name for a JPEG", "tempcato/28.jpg", "type-mismatch"),
     ] {
         with(what, key, &cat, json!({}), expected);

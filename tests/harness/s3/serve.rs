@@ -67,6 +67,22 @@ fn header(headers: &HeaderMap, name: impl hyper::header::AsHeaderName) -> String
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
+/// Makes one header of metadata that was sent twice, as S3 does before it checks the signature (RFC 9110, 5.2); s3s
+/// would refuse it.
+fn join_metadata(headers: &mut HeaderMap) {
+    let twice: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-amz-meta-") && headers.get_all(*name).iter().count() > 1)
+        .cloned()
+        .collect();
+    for name in twice {
+        let values: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b","[..])) {
+            headers.insert(name, joined);
+        }
+    }
+}
+
 /// A call that runs. If it is dropped before its answer, its connection was cut, and the log says 0.
 async fn answer(
     service: S3Service,
@@ -90,6 +106,7 @@ async fn answer(
     shared.log.push(call.clone());
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(call.clone());
+    join_metadata(&mut parts.headers);
     let is_form = header(&parts.headers, CONTENT_TYPE).starts_with("multipart/form-data");
     let file_name = is_form.then(FileName::default);
     if let Some(file_name) = file_name.clone() {

@@ -294,6 +294,19 @@ pub async fn last_sweep(
     Ok(found.and_then(|(state, _)| state.last))
 }
 
+/// How far an interrupted sweep of `rule` has come, without taking a lease.
+///
+/// # Errors
+/// Where the document cannot be read.
+pub async fn interrupted(
+    store: &impl ObjectStore,
+    audit_bucket: &str,
+    rule: &str,
+) -> Result<Option<Progress>, LeaseError> {
+    let found = read(store, &state_object(audit_bucket, rule)).await?;
+    Ok(found.and_then(|(state, _)| state.progress))
+}
+
 /// Asks for the lease on `rule`.
 ///
 /// # Errors

@@ -152,6 +152,8 @@ pub struct Caps {
     pub max_delete_ratio: Option<f64>,
     /// More than so many times what the last sweep of the rule deleted is an anomaly; `None` for never.
     pub anomaly_factor: Option<f64>,
+    /// So many are never an anomaly: 0 where the policy sets the factor, so that it is taken at its word.
+    pub anomaly_floor: u64,
 }
 
 /// Patterns of keys, with the text that they were written as.

@@ -14,14 +14,16 @@ use jiff::Timestamp;
 use shared::object_ref::ETag;
 
 pub mod cell;
+mod key_list;
 mod parts;
 mod read;
 mod summary;
 mod writer;
 
+pub use key_list::KeyList;
 pub use parts::UploadState;
 pub use read::{ReadError, RowDecoder, Rows, read_rows};
-pub use summary::{RuleSummary, SummaryError, SweepSummary, read_summary, write_summary};
+pub use summary::{RuleSummary, SummaryError, SummaryReason, SweepSummary, read_summary, write_summary};
 pub use writer::{ReportFile, ReportTarget, ReportWriter};
 
 /// The names of the columns, in their order.

@@ -18,6 +18,9 @@ const REFERENCES_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many times the last sweep's deletes are an anomaly, unless the policy says otherwise.
 const ANOMALY_FACTOR: f64 = 10.0;
 
+/// How many deletes are no anomaly where the policy sets no factor.
+const ANOMALY_FLOOR: u64 = 1000;
+
 /// What says when something expires; a rule has exactly one, but that `expire_after` may stand beside
 /// `expires_at` as its default.
 const CRITERIA: [&str; 5] =
@@ -181,7 +184,12 @@ fn policy(document: &Value, audit_bucket: &str, mistakes: &mut Vec<Mistake>) -> 
             Mode::Plan
         }),
     };
-    let defaults = Caps { max_deletes: None, max_delete_ratio: None, anomaly_factor: Some(ANOMALY_FACTOR) };
+    let defaults = Caps {
+        max_deletes: None,
+        max_delete_ratio: None,
+        anomaly_factor: Some(ANOMALY_FACTOR),
+        anomaly_floor: ANOMALY_FLOOR,
+    };
     let limits = fields.get("limits");
     let list = |fields: &mut Fields<'_, '_>, name: &'static str, value: Option<&Value>| match value {
         Some(Value::Array(elements)) => elements.clone(),
@@ -253,7 +261,8 @@ fn caps(fields: &mut Fields<'_, '_>, defaults: Caps) -> Caps {
             }
         },
     };
-    Caps { max_deletes, max_delete_ratio, anomaly_factor }
+    let anomaly_floor = if fields.get("anomaly_factor").is_some() { 0 } else { defaults.anomaly_floor };
+    Caps { max_deletes, max_delete_ratio, anomaly_factor, anomaly_floor }
 }
 
 fn rule(

@@ -1,0 +1,325 @@
+//! Answers schedules and batches: reads the policy, sweeps rule by rule, and says whether to call again.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::clock::Clock;
+use shared::event::{self, Content, Delivery, Envelope};
+use shared::outcome::{Outcome, Reason, RetryClass, Status};
+use shared::runtime::{Invocation, InvocationError};
+use shared::store::{GetOptions, ListedEntry, ObjectStore, StoreErrorKind};
+use shared::telemetry::{self, Metric};
+
+use crate::cdn::Cdn;
+use crate::config::{Config, PolicySource};
+use crate::policy::{Mode, Policy, Rule};
+use crate::retry::retrying;
+use crate::sweep::{Progress, Request, RuleEnd, Tally, Unwatched};
+
+mod pass;
+
+use pass::Pass;
+
+/// This function's name in logs, metrics and the metadata of what it writes.
+pub const FUNCTION: &str = "expiry-sweeper";
+
+/// The longest policy that is read.
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// What is kept of an invocation's time for finishing reports and cursors: a fifth, within these bounds.
+const FINISHING_TIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+
+/// What the handler works with, built once in the life of a process.
+pub struct Deps<S, C, D> {
+    store: S,
+    clock: C,
+    cdn: D,
+    config: Config,
+    progress: Box<dyn Progress>,
+}
+
+impl<S, C, D> Deps<S, C, D> {
+    /// Puts the parts together; nothing is read yet.
+    pub fn new(store: S, clock: C, cdn: D, config: Config) -> Self {
+        Self { store, clock, cdn, config, progress: Box::new(Unwatched) }
+    }
+
+    /// The same, watched by `progress`.
+    #[must_use]
+    pub fn watched_by(mut self, progress: impl Progress + 'static) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+}
+
+impl<S, C, D> fmt::Debug for Deps<S, C, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
+}
+
+/// Answers one event. An empty one, `{}` or null, sweeps every rule, as a schedule does.
+///
+/// # Errors
+/// The event is not understood; the policy cannot be used (`Policy`); or calling again may help (`Retryable`).
+pub async fn handle<S: ObjectStore, C: Clock, D: Cdn>(
+    deps: &Deps<S, C, D>,
+    event: &Value,
+    invocation: &Invocation,
+) -> Result<Value, InvocationError> {
+    let is_empty = event.is_null() || event.as_object().is_some_and(serde_json::Map::is_empty);
+    let empty = json!({"sweep": {}});
+    let delivery = event::normalize(if is_empty { &empty } else { event })?;
+    let ends = match deps.answer(&delivery, invocation).await {
+        Err(Unusable::Invocation(error)) => return Err(error),
+        Err(Unusable::Event(outcome)) => vec![RuleEnd::without_sweep(*outcome, false)],
+        Ok(ends) => ends,
+    };
+    deps.tell(&ends);
+    let complete = ends.iter().all(|end| !end.goes_on);
+    let outcomes: Vec<_> = ends.into_iter().map(|end| end.outcome).collect();
+    let mut answer = delivery.answer(&outcomes)?;
+    answer["complete"] = complete.into();
+    Ok(answer)
+}
+
+/// Why no rule is swept.
+enum Unusable {
+    Event(Box<Outcome>),
+    Invocation(InvocationError),
+}
+
+impl Unusable {
+    fn event(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Event(Box::new(Outcome::failed(Reason::new(code, message), RetryClass::Permanent)))
+    }
+
+    fn policy(message: impl Into<String>) -> Self {
+        Self::Invocation(InvocationError { error_type: "Policy", message: message.into() })
+    }
+}
+
+impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
+    async fn answer(&self, delivery: &Delivery, invocation: &Invocation) -> Result<Vec<RuleEnd>, Unusable> {
+        if let Envelope::DistributedMap { batch_input } = &delivery.envelope {
+            return Ok(vec![self.sweep_batch(delivery, batch_input, invocation).await?]);
+        }
+        match delivery.records.first().map(|record| &record.content) {
+            Some(Ok(Content::Tick(tick))) => self.sweep_rules(&tick.payload, invocation).await,
+            Some(Ok(Content::Test)) => Ok(vec![RuleEnd::without_sweep(Outcome::of(Status::Accepted), false)]),
+            _ => Err(Unusable::event(
+                "not-a-schedule",
+                "The sweeper answers to schedules and to batches of a Distributed Map; this event is about single objects.",
+            )),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------ rules
+
+    async fn sweep_rules(&self, payload: &Value, invocation: &Invocation) -> Result<Vec<RuleEnd>, Unusable> {
+        // EventBridge Scheduler writes its detail as text.
+        let parsed = payload.as_str().map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
+        let wanted = parsed.as_ref().unwrap_or(payload).get("rule").cloned();
+        let policy = self.policy().await?;
+        let mode = self.mode(&policy);
+        let rules: Vec<&Rule> = match &wanted {
+            None | Some(Value::Null) => policy.rules.iter().collect(),
+            Some(name) => vec![known(&policy, name)?],
+        };
+        let is_whole = rules.len() == policy.rules.len();
+        let now = self.clock.now();
+        let mut pass = Pass::new(&sweep_id(now, invocation), now);
+        if is_whole {
+            let found = Pass::interrupted(&self.store, &self.config.audit_bucket, mode, &policy, now).await;
+            pass = found.map_err(Unusable::Invocation)?.unwrap_or(pass);
+        }
+        let sweep_id = pass.sweep_id.clone();
+        let request = self.request(&policy, (&sweep_id, pass.started_at), invocation);
+        let mut ends = Vec::with_capacity(rules.len());
+        for rule in rules {
+            let started = Instant::now();
+            let mut end = if pass.done.contains(&rule.id) {
+                let message = format!("An earlier invocation of the sweep {sweep_id} has swept the rule.");
+                RuleEnd::without_sweep(Outcome::skipped(Reason::new("already-swept", message)), false)
+            } else if self.clock.now() >= request.stop_at {
+                let message = "The invocation's time is over; the next one sweeps the rule.";
+                RuleEnd::without_sweep(Outcome::skipped(Reason::new("deadline", message)), true)
+            } else {
+                Box::pin(request.run(rule)).await
+            };
+            end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
+            if !end.goes_on && !end.outcome.is_retryable() && !pass.done.contains(&rule.id) {
+                pass.done.push(rule.id.clone());
+            }
+            ends.push(end);
+        }
+        if is_whole {
+            let is_done = pass.done.len() == policy.rules.len();
+            pass.keep(&self.store, &self.config.audit_bucket, mode, &policy, is_done).await;
+        }
+        Ok(ends)
+    }
+
+    async fn sweep_batch(
+        &self,
+        delivery: &Delivery,
+        input: &Value,
+        invocation: &Invocation,
+    ) -> Result<RuleEnd, Unusable> {
+        let started = Instant::now();
+        let policy = self.policy().await?;
+        let Some(name) = input.get("rule") else {
+            return Err(Unusable::event(
+                "rule-missing",
+                "The BatchInput names no rule; expected {\"rule\": \"…\"}.",
+            ));
+        };
+        let rule = known(&policy, name)?;
+        let entries = delivery.records.iter().filter_map(|record| match &record.content {
+            Ok(Content::Listed(listed)) => Some(ListedEntry {
+                key: listed.key.clone(),
+                size: listed.size,
+                e_tag: listed.e_tag.clone(),
+                last_modified: listed.last_modified,
+                storage_class: listed.storage_class.clone(),
+            }),
+            _ => None,
+        });
+        let entries: Vec<_> = entries.collect();
+        let malformed = delivery.records.len() - entries.len();
+        let now = self.clock.now();
+        let given = input.get("sweep_id").and_then(Value::as_str).filter(|id| is_plain(id));
+        let sweep_id = given.map_or_else(|| sweep_id(now, invocation), str::to_owned);
+        let request = self.request(&policy, (&sweep_id, now), invocation);
+        let mut end = Box::pin(request.run_listed(rule, entries)).await;
+        end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
+        if malformed > 0 {
+            end.outcome = end.outcome.with("malformed", malformed.into());
+        }
+        Ok(end)
+    }
+
+    fn request<'a>(
+        &'a self,
+        policy: &'a Policy,
+        (sweep_id, started_at): (&'a str, Timestamp),
+        invocation: &'a Invocation,
+    ) -> Request<'a, S, C, D> {
+        let (least, most) = FINISHING_TIME;
+        let finishing = (invocation.remaining(self.clock.now()) / 5).clamp(least, most);
+        Request {
+            store: &self.store,
+            clock: &self.clock,
+            cdn: &self.cdn,
+            cdn_targets: &policy.cdn,
+            progress: &*self.progress,
+            audit_bucket: &self.config.audit_bucket,
+            mode: self.mode(policy),
+            confirmed: &self.config.confirmed,
+            request_id: &invocation.request_id,
+            token: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+            stop_at: invocation.deadline.checked_sub(finishing).unwrap_or(Timestamp::MIN),
+            deadline: invocation.deadline,
+            sweep_id,
+            started_at,
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------- policy
+
+    fn mode(&self, policy: &Policy) -> Mode {
+        self.config.mode.unwrap_or(policy.mode)
+    }
+
+    async fn policy(&self) -> Result<Cow<'_, Policy>, Unusable> {
+        let object = match &self.config.policy {
+            PolicySource::Inline(policy) => return Ok(Cow::Borrowed(&**policy)),
+            PolicySource::Stored(object) => object,
+        };
+        let text = retrying(async || {
+            self.store.get(object, GetOptions::default()).await?.bytes(MAX_POLICY_BYTES).await
+        });
+        let text = match text.await {
+            Ok(text) => text,
+            Err(error) if error.kind == StoreErrorKind::NotFound => {
+                let message =
+                    format!("policy-missing: there is no retention policy at {object}; nothing was swept");
+                return Err(Unusable::policy(message));
+            }
+            Err(error) if error.retry_class() == RetryClass::Retryable => {
+                let message = format!("the retention policy at {object} cannot be read now: {error}");
+                return Err(Unusable::Invocation(InvocationError { error_type: "Retryable", message }));
+            }
+            Err(error) => {
+                let message =
+                    format!("policy-unreadable: the retention policy at {object} cannot be read: {error}");
+                return Err(Unusable::policy(message));
+            }
+        };
+        let policy =
+            Policy::parse(&String::from_utf8_lossy(&text), &self.config.audit_bucket).map_err(|error| {
+                Unusable::policy(format!("policy-invalid: {object}: {error}; nothing was swept"))
+            })?;
+        if let Some(rule) =
+            policy.rules.iter().find(|rule| rule.bucket == object.bucket && rule.covers(&object.key))
+        {
+            let message =
+                format!("policy-swept: the rule {} would delete the policy itself, {object}", rule.id);
+            return Err(Unusable::policy(message));
+        }
+        Ok(Cow::Owned(policy))
+    }
+
+    // ------------------------------------------------------------------------------------------- seen
+
+    /// Writes the lines and the metrics of an invocation.
+    fn tell(&self, ends: &[RuleEnd]) {
+        let mut sum = Tally::default();
+        let mut failures = 0;
+        for RuleEnd { outcome, added, .. } in ends {
+            telemetry::record(outcome, Some(added.deleted_bytes));
+            sum.add(added);
+            failures += u64::from(outcome.status == Status::Failed);
+        }
+        let metrics = [
+            Metric::count("SweptObjects", sum.deleted),
+            Metric { unit: "Bytes", ..Metric::count("SweptBytes", sum.deleted_bytes) },
+            Metric::count("SweepErrors", sum.errors + failures),
+            Metric {
+                unit: "Seconds",
+                ..Metric::count("SweepLagSeconds", sum.lag_seconds.unwrap_or_default())
+            },
+        ];
+        telemetry::emit(self.clock.now(), &[("FunctionName", FUNCTION)], &metrics);
+    }
+}
+
+/// Every outcome names its rule and its sweep, also where none was begun.
+fn named(mut outcome: Outcome, sweep_id: &str, rule: &Rule) -> Outcome {
+    if !outcome.detail.contains_key("sweep") {
+        let sweep = json!({"id": sweep_id, "rule": rule.id, "complete": false});
+        outcome = outcome.with("sweep", sweep);
+    }
+    outcome
+}
+
+fn known<'p>(policy: &'p Policy, name: &Value) -> Result<&'p Rule, Unusable> {
+    policy.rules.iter().find(|rule| name.as_str() == Some(&*rule.id)).ok_or_else(|| {
+        let ids: Vec<_> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
+        Unusable::event("unknown-rule", format!("There is no rule {name}; there are {}.", ids.join(", ")))
+    })
+}
+
+/// Sorts by time, and tells two of one second apart.
+fn sweep_id(now: Timestamp, invocation: &Invocation) -> String {
+    let unique: String = invocation.request_id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("{}-{unique}", now.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+/// What may become part of a key.
+fn is_plain(id: &str) -> bool {
+    (1..=80).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}

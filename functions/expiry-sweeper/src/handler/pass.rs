@@ -1,0 +1,101 @@
+//! Which rules a sweep of several invocations has behind it, so that each of them has its turn.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::object_ref::ObjectRef;
+use shared::outcome::RetryClass;
+use shared::runtime::InvocationError;
+use shared::store::{GetOptions, ObjectStore, PutOptions, StoreErrorKind};
+
+use crate::policy::{Mode, Policy};
+use crate::retry::retrying;
+
+/// What was interrupted longer ago is begun afresh.
+const LONGEST: i64 = 7 * 86_400;
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A sweep of all rules.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Pass {
+    pub(super) sweep_id: String,
+    pub(super) started_at: Timestamp,
+    /// The rules that it has behind it.
+    pub(super) done: Vec<String>,
+    /// The rules as they were.
+    #[serde(default)]
+    rules: Vec<String>,
+    /// Whether it stands in the bucket.
+    #[serde(skip)]
+    is_kept: bool,
+}
+
+impl Pass {
+    pub(super) fn new(sweep_id: &str, started_at: Timestamp) -> Self {
+        let sweep_id = sweep_id.to_owned();
+        Self { sweep_id, started_at, done: Vec::new(), rules: Vec::new(), is_kept: false }
+    }
+
+    /// The sweep that the invocation before had to leave, if the policy is still the same.
+    pub(super) async fn interrupted<S: ObjectStore>(
+        store: &S,
+        audit_bucket: &str,
+        mode: Mode,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<Option<Self>, InvocationError> {
+        let object = object(audit_bucket, mode);
+        let text = retrying(async || store.get(&object, GetOptions::default()).await?.bytes(MAX_BYTES).await);
+        let text = match text.await {
+            Ok(text) => text,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let error_type = match error.retry_class() {
+                    RetryClass::Retryable => "Retryable",
+                    RetryClass::Permanent => "Store",
+                };
+                return Err(InvocationError { error_type, message: format!("nothing was swept: {error}") });
+            }
+        };
+        // What cannot be read says nothing: the rules are swept from the first one on.
+        let pass = serde_json::from_slice(&text).ok().map(|pass| Self { is_kept: true, ..pass });
+        let age = |pass: &Self| now.duration_since(pass.started_at).as_secs();
+        Ok(pass.filter(|pass| pass.rules == fingerprints(policy) && (0..LONGEST).contains(&age(pass))))
+    }
+
+    /// Notes how far the sweep came, or that it is over. Should that fail, rules are swept once more.
+    pub(super) async fn keep<S: ObjectStore>(
+        mut self,
+        store: &S,
+        audit_bucket: &str,
+        mode: Mode,
+        policy: &Policy,
+        is_done: bool,
+    ) {
+        let object = object(audit_bucket, mode);
+        let kept = if is_done {
+            if !self.is_kept {
+                return;
+            }
+            retrying(|| store.delete(&object, None)).await
+        } else {
+            self.rules = fingerprints(policy);
+            let text = Bytes::from(serde_json::to_vec_pretty(&self).unwrap_or_default());
+            let content_type = Some("application/json".to_owned());
+            let options = PutOptions { content_type, ..PutOptions::default() };
+            retrying(|| store.put(&object, text.clone(), options.clone())).await.map(drop)
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the next invocation begins with the first rule");
+        }
+    }
+}
+
+/// No rule's id begins so.
+fn object(audit_bucket: &str, mode: Mode) -> ObjectRef {
+    ObjectRef::new(audit_bucket, format!("sweeps/state/_pass.{}.json", mode.as_str()))
+}
+
+fn fingerprints(policy: &Policy) -> Vec<String> {
+    policy.rules.iter().map(|rule| format!("{} {}", rule.id, rule.fingerprint())).collect()
+}

@@ -1,0 +1,309 @@
+//! The sweep of one rule: plan first, act second, and stop in time.
+//!
+//! 1. [`plan`] lists and decides. In mode `plan` its rows are the report. In mode `apply` they are written
+//!    to the audit bucket before anything is deleted, as what the sweep intends.
+//! 2. [`brake`] holds the plan against the rule's caps.
+//! 3. [`act`] reads the plan back and deletes, on the condition that an object is still the one that was
+//!    listed. Its report has one row for each row of the plan.
+//!
+//! The plan is what makes a kill at any moment harmless: whoever goes on knows which keys may have been
+//! deleted without having been reported, and finds out. Nothing is kept in memory per key but the page and
+//! the batches in flight.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::clock::Clock;
+use shared::outcome::{Reason, RetryClass};
+use shared::store::StoreError;
+
+use crate::lease::LeaseError;
+use crate::policy::Rule;
+use crate::references::ReferenceError;
+use crate::report::{ReadError, ReportTarget, SummaryError};
+
+mod act;
+mod audit;
+mod batch;
+pub mod brake;
+mod gone;
+mod listed;
+mod pace;
+mod plan;
+mod plan_reader;
+mod run;
+mod source;
+mod verify;
+
+pub(crate) use act::{Ended, Intent};
+pub(crate) use audit::Audit;
+pub(crate) use plan::Sink;
+pub(crate) use run::{Request, RuleEnd};
+pub use source::Position;
+
+/// How far an object's time may lie in the future before the clock is to blame: beyond this S3 itself
+/// refuses every signature (`RequestTimeTooSkewed`).
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
+
+/// How old a plan may be when it is acted upon without looking again.
+const PLAN_IS_FRESH: Duration = Duration::from_secs(60);
+
+/// Hears how a sweep gets on; for a person who is watching.
+pub trait Progress: Send + Sync {
+    /// A rule is begun, or gone on with.
+    fn begun(&self, rule: &Rule) {
+        let _ = rule;
+    }
+    /// Another page was listed: how much of the rule was looked at so far, and how much of it is due.
+    fn scanned(&self, rule: &Rule, tally: &Tally) {
+        let _ = (rule, tally);
+    }
+    /// Another batch was deleted.
+    fn deleted(&self, rule: &Rule, tally: &Tally) {
+        let _ = (rule, tally);
+    }
+}
+
+/// Nobody is watching.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Progress for Unwatched {}
+
+/// The numbers of one rule in one sweep, all its invocations together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many objects, uploads or versions were looked at.
+    pub scanned: u64,
+    /// How many of them are due.
+    pub expired: u64,
+    /// The size of those.
+    pub expired_bytes: u64,
+    /// For how long the one that is due longest has been due, in seconds.
+    pub lag_seconds: Option<u64>,
+    /// How many were written after now, by more than what clocks differ.
+    pub from_the_future: u64,
+    /// How many were deleted.
+    pub deleted: u64,
+    /// The size of those.
+    pub deleted_bytes: u64,
+    /// How many had been replaced, and were kept.
+    pub changed: u64,
+    /// How many are held, and were kept.
+    pub held: u64,
+    /// How many could not be deleted.
+    pub errors: u64,
+    /// How many of those another run may delete.
+    pub retryable_errors: u64,
+}
+
+/// How far the sweep of a rule has come: what the next invocation needs in order to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// What comes next.
+    pub phase: Phase,
+    /// The objects that the plan consists of.
+    pub plan: Vec<PlanFile>,
+    /// The numbers so far.
+    pub tally: Tally,
+    /// The reports so far, as URIs.
+    pub reports: Vec<String>,
+    /// How many references name an object that does not exist, where there is a list.
+    pub missing_references: Option<u64>,
+    /// The tag of the reference list that was found whole and in order.
+    pub verified: Option<String>,
+}
+
+/// An object of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFile {
+    /// The number in its name.
+    pub number: u32,
+    /// How many rows it has.
+    pub rows: u64,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// To list, after this position.
+    Listing {
+        /// What was decided last; `None` at the beginning.
+        after: Option<Position>,
+    },
+    /// To delete.
+    Acting(Acting),
+    /// To begin afresh: the sweep was stopped before its first delete.
+    Stopped {
+        /// What `SWEEP_CONFIRM` has to name, should the anomaly brake have been the reason.
+        sweep_id: String,
+    },
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Listing { after: None }
+    }
+}
+
+/// How far a plan was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acting {
+    /// Where the report in the writing begins.
+    pub begun: Place,
+    /// The numbers before that.
+    pub before: Tally,
+    /// The next row of the plan whose result is not safe at the store.
+    pub place: Place,
+    /// Whether the invocation before stopped of itself. If not, rows from `place` on may have been
+    /// deleted without having been reported.
+    pub clean: bool,
+}
+
+/// A row of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Which object of the plan, from 0.
+    pub file: usize,
+    /// Which row of it, from 0.
+    pub row: u64,
+}
+
+impl Place {
+    /// The first row of a plan.
+    pub const FIRST: Self = Self { file: 0, row: 0 };
+}
+
+impl Cursor {
+    /// Where the plan goes on after `count` rows from `place` on.
+    pub(crate) fn after(&self, mut place: Place, mut count: u64) -> Place {
+        while let Some(file) = self.plan.get(place.file) {
+            let left = file.rows.saturating_sub(place.row);
+            if count < left {
+                return Place { row: place.row + count, ..place };
+            }
+            count -= left;
+            place = Place { file: place.file + 1, row: 0 };
+        }
+        place
+    }
+
+    /// How many rows the plan has.
+    pub(crate) fn planned(&self) -> u64 {
+        self.plan.iter().map(|file| file.rows).sum()
+    }
+}
+
+/// Why the sweep of a rule ends before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// The reason that the outcome carries.
+    pub reason: Reason,
+    /// Whether another run may fare better.
+    pub retry: RetryClass,
+}
+
+impl Halt {
+    /// A person has to act.
+    pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
+        Self { reason: Reason::new(code, message), retry: RetryClass::Permanent }
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self { reason: error.reason(), retry: error.retry_class() }
+    }
+}
+
+impl From<ReadError> for Halt {
+    fn from(error: ReadError) -> Self {
+        Self::permanent(error.code(), format!("What the sweep wrote cannot be read back: {error}."))
+    }
+}
+
+impl From<LeaseError> for Halt {
+    fn from(error: LeaseError) -> Self {
+        Self { reason: error.reason(), retry: error.retry_class() }
+    }
+}
+
+impl From<ReferenceError> for Halt {
+    fn from(error: ReferenceError) -> Self {
+        Self { reason: error.reason(), retry: error.retry_class() }
+    }
+}
+
+impl From<SummaryError> for Halt {
+    fn from(error: SummaryError) -> Self {
+        match error {
+            SummaryError::Store(error) => error.into(),
+            unreadable @ SummaryError::Unreadable { .. } => {
+                Self { reason: unreadable.reason(), retry: RetryClass::Permanent }
+            }
+        }
+    }
+}
+
+/// The sweep of one rule in one invocation.
+pub(crate) struct Sweep<'a, S, C> {
+    pub(crate) store: &'a S,
+    pub(crate) clock: &'a C,
+    pub(crate) audit_bucket: &'a str,
+    pub(crate) progress: &'a dyn Progress,
+    /// When to stop.
+    pub(crate) stop_at: Timestamp,
+    pub(crate) rule: &'a Rule,
+    /// The sweep.
+    pub(crate) id: Arc<str>,
+    /// When it began.
+    pub(crate) started_at: Timestamp,
+    /// The rule's id and its bucket, as rows share them.
+    names: (Arc<str>, Arc<str>),
+    pace: pace::Pace,
+}
+
+impl<'a, S, C: Clock> Sweep<'a, S, C> {
+    pub(crate) fn new(
+        store: &'a S,
+        clock: &'a C,
+        audit_bucket: &'a str,
+        progress: &'a dyn Progress,
+        stop_at: Timestamp,
+        rule: &'a Rule,
+        (id, started_at): (&str, Timestamp),
+    ) -> Self {
+        let (id, pace) = (Arc::from(id), pace::Pace::default());
+        let names = (Arc::from(&*rule.id), Arc::from(&*rule.bucket));
+        Self { store, clock, audit_bucket, progress, stop_at, rule, id, started_at, names, pace }
+    }
+
+    /// Whether it is time to stop.
+    pub(crate) fn is_over(&self) -> bool {
+        self.clock.now() >= self.stop_at
+    }
+
+    /// The reports of the rule.
+    pub(crate) fn report(&self) -> ReportTarget {
+        self.target(self.rule.id.clone())
+    }
+
+    /// The objects that a plan consists of, which are of no use once it has been acted upon.
+    pub(crate) fn plan_target(&self) -> ReportTarget {
+        self.target(format!("{}.plan", self.rule.id))
+    }
+
+    /// Another series of reports in the sweep's folder.
+    pub(crate) fn target(&self, rule: String) -> ReportTarget {
+        ReportTarget {
+            bucket: self.audit_bucket.to_owned(),
+            started_at: self.started_at,
+            sweep_id: self.id.to_string(),
+            rule,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Deletes one group of rows, and says of each what became of it.
+
+use futures::StreamExt;
+use shared::clock::Clock;
+use shared::object_ref::ObjectRef;
+use shared::outcome::RetryClass;
+use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
+
+use super::plan::LOOKUPS_AT_ONCE;
+use super::verify::is_same_time;
+use super::{Halt, Sweep, Tally};
+use crate::report::{Action, Row, RowResult};
+use crate::restore::quarantine_key;
+use crate::retry::{MAX_ATTEMPTS, pause, retrying};
+
+/// The error of a row whose object was gone when it was to be deleted, as it is after a time-out whose effect
+/// took place.
+const GONE: &str = "already-gone";
+
+/// The error of a row that was not held when it was planned.
+const HELD_SINCE: &str = "hold-tag-since";
+
+/// What is to become of a row.
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    /// To be deleted.
+    Delete,
+    /// Gone before, by an attempt or an invocation whose end nobody saw.
+    Gone,
+    /// Kept, because something else stands there, or for the reason given.
+    Changed(Option<&'static str>),
+    /// Kept, because it is held.
+    Held(&'static str),
+    /// Kept, because it could not be deleted.
+    Failed {
+        /// The stable code.
+        code: &'static str,
+        /// Whether another run may delete it.
+        retry: RetryClass,
+    },
+    /// Deleted just now.
+    Deleted,
+}
+
+/// A row and what is to become of it.
+pub(super) struct Item {
+    pub(super) row: Row,
+    pub(super) fate: Fate,
+}
+
+/// What became of a group of rows.
+pub(super) struct Done {
+    pub(super) rows: Vec<Row>,
+    pub(super) tally: Tally,
+    /// Why it makes no sense to go on.
+    pub(super) halt: Option<Halt>,
+}
+
+impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
+    /// Deletes what is to be deleted. Every row comes back with its result.
+    pub(super) async fn carry_out(&self, mut items: Vec<Item>, look_again: bool) -> Done {
+        let halt = self.delete_all(&mut items, look_again).await.err();
+        let now = self.clock.now();
+        let mut tally = Tally::default();
+        let rows = items
+            .into_iter()
+            .map(|Item { mut row, fate }| {
+                let (result, error) = match &fate {
+                    Fate::Deleted => (RowResult::Deleted, None),
+                    Fate::Gone => (RowResult::Deleted, Some(GONE)),
+                    Fate::Changed(why) => (RowResult::Changed, *why),
+                    Fate::Held(why) => (RowResult::Held, Some(*why)),
+                    Fate::Failed { code, .. } => (RowResult::Failed, Some(*code)),
+                    // The whole request was refused, which `halt` tells.
+                    Fate::Delete => {
+                        let code = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
+                        (RowResult::Failed, Some(code))
+                    }
+                };
+                if let (RowResult::Failed, Fate::Failed { retry: RetryClass::Retryable, .. }) =
+                    (result, &fate)
+                {
+                    tally.retryable_errors += 1;
+                }
+                let was_held = row.result == RowResult::Held;
+                row.deleted_at = (result == RowResult::Deleted).then_some(now);
+                row.result = result;
+                row.error = error.map(str::to_owned);
+                // What the plan held has been counted there.
+                if !was_held {
+                    tally.add(&Tally::of_result(&row));
+                }
+                row
+            })
+            .collect();
+        Done { rows, tally, halt }
+    }
+
+    async fn delete_all(&self, items: &mut [Item], look_again: bool) -> Result<(), Halt> {
+        if look_again && self.rule.hold_tag.is_some() {
+            self.each(items, async |row| Ok(self.is_held(row).await?.then_some(Fate::Held(HELD_SINCE))))
+                .await;
+        }
+        if self.rule.quarantine {
+            self.each(items, async |row| self.quarantine(row).await).await;
+        }
+        if items.first().is_some_and(|item| item.row.action == Action::AbortUpload) {
+            self.each(items, async |row| self.abort(row).await).await;
+            return Ok(());
+        }
+        self.check_where_no_condition_can(items).await;
+        self.delete_batch(items).await
+    }
+
+    /// Asks `what` becomes of each row that is to be deleted, several at once. An error is that row's alone.
+    async fn each(&self, items: &mut [Item], what: impl AsyncFn(&Row) -> StoreResult<Option<Fate>>) {
+        let fates: Vec<_> = {
+            let asked = items.iter().map(async |item| match item.fate {
+                Fate::Delete => what(&item.row).await.unwrap_or_else(|error| Some(failed(&error))),
+                _ => None,
+            });
+            futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE).collect().await
+        };
+        for (item, fate) in items.iter_mut().zip(fates) {
+            if let Some(fate) = fate {
+                item.fate = fate;
+            }
+        }
+    }
+
+    /// Copies to the audit bucket what is about to be deleted.
+    async fn quarantine(&self, row: &Row) -> StoreResult<Option<Fate>> {
+        // A delete marker has no content.
+        if row.size_bytes.is_none() {
+            return Ok(None);
+        }
+        let version_id = row.version_id.clone();
+        let options = CopyOptions { source_if_match: row.e_tag.clone(), ..CopyOptions::default() };
+        let destination = ObjectRef::new(self.audit_bucket, self.quarantine_key(row));
+        let source = ObjectRef::new(&*row.bucket, &*row.key).at_version(version_id);
+        match retrying(|| self.store.copy(&source, &destination, options.clone())).await {
+            Ok(_) => Ok(None),
+            Err(error) => match error.kind {
+                StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => {
+                    Ok(Some(Fate::Changed(None)))
+                }
+                // Whether it is gone by our doing shows at the delete.
+                StoreErrorKind::NotFound => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn abort(&self, row: &Row) -> StoreResult<Option<Fate>> {
+        let object = ObjectRef::new(&*row.bucket, &*row.key);
+        let upload_id = row.version_id.as_deref().unwrap_or_default();
+        retrying(|| self.store.abort_upload(&object, upload_id)).await?;
+        Ok(Some(Fate::Deleted))
+    }
+
+    /// Where a delete cannot have a condition, looks at the object just before: not the same, but the best.
+    async fn check_where_no_condition_can(&self, items: &mut [Item]) {
+        let conditional = self.store.capabilities().conditional_delete;
+        let unconditional =
+            |row: &Row| row.action != Action::DeleteVersion && (!conditional || row.e_tag.is_none());
+        self.each(items, async |row| {
+            if !unconditional(row) {
+                return Ok(None);
+            }
+            let object = ObjectRef::new(&*row.bucket, &*row.key);
+            match retrying(|| self.store.head(&object)).await {
+                Ok(meta) => {
+                    let is_same = row.e_tag.as_ref().is_none_or(|e_tag| *e_tag == meta.e_tag)
+                        && is_same_time(row.last_modified, meta.last_modified);
+                    Ok((!is_same).then_some(Fate::Changed(None)))
+                }
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Some(Fate::Gone)),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+    }
+
+    async fn delete_batch(&self, items: &mut [Item]) -> Result<(), Halt> {
+        let conditional = self.store.capabilities().conditional_delete;
+        let bucket = &self.rule.bucket;
+        for attempt in 1..=MAX_ATTEMPTS {
+            let waiting: Vec<usize> = (0..items.len())
+                .filter(|index| items.get(*index).is_some_and(|item| matches!(item.fate, Fate::Delete)))
+                .collect();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            let batch: Vec<_> = waiting
+                .iter()
+                .filter_map(|index| items.get(*index))
+                .map(|Item { row, .. }| {
+                    let version_id = row.version_id.clone().filter(|_| row.action == Action::DeleteVersion);
+                    let if_match = row.e_tag.clone().filter(|_| conditional && version_id.is_none());
+                    DeleteItem { key: row.key.clone(), version_id, if_match }
+                })
+                .collect();
+            let is_last = attempt == MAX_ATTEMPTS || self.is_over();
+            let answer = {
+                let _place = self.pace.place().await;
+                self.store.delete_batch(bucket, &batch).await
+            };
+            match answer {
+                Ok(results) => {
+                    let mut throttled = false;
+                    for (index, result) in waiting.into_iter().zip(results) {
+                        let Some(item) = items.get_mut(index) else { continue };
+                        throttled |=
+                            result.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Throttled);
+                        if let Some(fate) = self.settle(&item.row, result, is_last).await {
+                            item.fate = fate;
+                        }
+                    }
+                    if throttled { self.pace.slow_down() } else { self.pace.go_on() }
+                }
+                Err(error) if error.retry_class() == RetryClass::Retryable && !is_last => {
+                    if error.kind == StoreErrorKind::Throttled {
+                        self.pace.slow_down();
+                    }
+                }
+                Err(error) if error.retry_class() == RetryClass::Retryable => {
+                    for item in items.iter_mut().filter(|item| matches!(item.fate, Fate::Delete)) {
+                        item.fate = failed(&error);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if items.iter().any(|item| matches!(item.fate, Fate::Delete)) {
+                pause(attempt).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What one result of a batch means; `None` if it is to be tried again.
+    async fn settle(&self, row: &Row, result: StoreResult<()>, is_last: bool) -> Option<Fate> {
+        let Err(error) = result else { return Some(Fate::Deleted) };
+        match error.kind {
+            // It was there when it was planned, and the answer to an earlier attempt may have got lost.
+            StoreErrorKind::NotFound => Some(Fate::Gone),
+            StoreErrorKind::PreconditionFailed => {
+                // Some stores say so of what is not there at all.
+                let object = ObjectRef::new(&*row.bucket, &*row.key);
+                match retrying(|| self.store.head(&object)).await {
+                    Err(error) if error.kind == StoreErrorKind::NotFound => Some(Fate::Gone),
+                    _ => Some(Fate::Changed(None)),
+                }
+            }
+            StoreErrorKind::Locked => Some(Fate::Held("locked")),
+            _ if error.retry_class() == RetryClass::Retryable && !is_last => None,
+            _ => Some(failed(&error)),
+        }
+    }
+
+    /// Where the copy of what a row names stands, in the sweep's folder of the audit bucket.
+    fn quarantine_key(&self, row: &Row) -> String {
+        let report = self.report().key(1);
+        let folder = report.get(..report.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default();
+        quarantine_key(folder, row)
+    }
+}
+
+fn failed(error: &StoreError) -> Fate {
+    Fate::Failed { code: error.reason().code, retry: error.retry_class() }
+}

@@ -1,0 +1,97 @@
+//! Which CDNs have to hear of what a rule deleted.
+
+use std::time::Duration;
+
+use shared::clock::Clock;
+use shared::outcome::RetryClass;
+
+use super::{Halt, Request, Sweep};
+use crate::cdn::{self, Cdn, CdnError, Grouping};
+use crate::policy::{CdnTarget, Rule};
+use crate::report::{Action, Row};
+
+/// What of an invocation's time is left for the cursor when CDNs have been told.
+const CLOSING_TIME: Duration = Duration::from_millis(500);
+
+/// The keys that went, grouped for each CDN in front of the rule's bucket.
+pub(super) struct Gone<'a> {
+    targets: Vec<(&'a CdnTarget, Grouping)>,
+    prefix: &'a str,
+}
+
+impl<'a> Gone<'a> {
+    pub(super) fn of(targets: &'a [CdnTarget], rule: &'a Rule) -> Self {
+        let fronts = targets.iter().filter(|target| target.bucket == rule.bucket);
+        let targets =
+            fronts.map(|target| (target, Grouping::new(&target.path_prefix, &rule.prefix))).collect();
+        Self { targets, prefix: &rule.prefix }
+    }
+
+    /// Adds what a row says is gone. Uploads and noncurrent versions were never served.
+    pub(super) fn add(&mut self, row: &Row) {
+        if matches!(row.action, Action::Delete | Action::Quarantine) {
+            self.targets.iter_mut().for_each(|(_, grouping)| grouping.add(&row.key));
+        }
+    }
+
+    /// Whether every distribution is there, before anything is deleted.
+    pub(super) async fn check<S, C: Clock, D: Cdn>(
+        &self,
+        request: &Request<'_, S, C, D>,
+    ) -> Result<(), Halt> {
+        for (target, _) in &self.targets {
+            cdn::check(request.cdn, &target.distribution_id, time_left(request)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the CDNs what report `number` of the rule says is gone.
+    pub(super) async fn invalidate<S, C: Clock, D: Cdn>(
+        &mut self,
+        request: &Request<'_, S, C, D>,
+        sweep: &Sweep<'_, S, C>,
+        number: u32,
+    ) -> Result<(), Halt> {
+        self.invalidate_as(request, &format!("{}/{}/{number}", sweep.id, sweep.rule.id)).await
+    }
+
+    /// Tells the CDNs what is gone, once for each `reference`.
+    pub(super) async fn invalidate_as<S, C: Clock, D: Cdn>(
+        &mut self,
+        request: &Request<'_, S, C, D>,
+        reference: &str,
+    ) -> Result<(), Halt> {
+        for (target, grouping) in &mut self.targets {
+            let empty = Grouping::new(&target.path_prefix, self.prefix);
+            let grouping = std::mem::replace(grouping, empty);
+            let told = cdn::invalidate(
+                request.cdn,
+                &target.distribution_id,
+                reference,
+                grouping,
+                time_left(request),
+            )
+            .await;
+            match told {
+                Ok(_) => {}
+                // Another run tells it; the objects are gone either way.
+                Err((_, error)) if error.retry_class() == RetryClass::Retryable => return Err(error.into()),
+                Err((_, error)) => {
+                    tracing::error!(distribution = target.distribution_id, %error, "the CDN goes on serving what was deleted");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn time_left<S, C: Clock, D>(request: &Request<'_, S, C, D>) -> Duration {
+    let left = request.deadline.duration_since(request.clock.now());
+    Duration::try_from(left).unwrap_or_default().saturating_sub(CLOSING_TIME)
+}
+
+impl From<CdnError> for Halt {
+    fn from(error: CdnError) -> Self {
+        Self { reason: error.reason(), retry: error.retry_class() }
+    }
+}

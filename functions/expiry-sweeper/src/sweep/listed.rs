@@ -1,0 +1,148 @@
+//! Sweeps objects that somebody else has listed: a batch of a Distributed Map.
+//!
+//! Whoever lists delivers a batch again that did not end well. So no cursor and no plan is needed: what an
+//! attempt deleted without reporting it is found to be gone by the next one, and the name of a batch's report
+//! follows from its content, so that it is written once.
+
+use sha2::{Digest, Sha256};
+use shared::clock::Clock;
+use shared::object_ref::ObjectRef;
+use shared::outcome::{Outcome, Reason, RetryClass, Status};
+use shared::store::{GetOptions, ListedEntry, ObjectStore, StoreErrorKind};
+
+use super::act::fates;
+use super::batch::Done;
+use super::gone::Gone;
+use super::plan_reader::BATCH;
+use super::run::outcome_of;
+use super::verify::Verifier;
+use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
+use crate::cdn::Cdn;
+use crate::policy::{Mode, Rule, Target};
+use crate::report::{ReportTarget, ReportWriter, RowDecoder, RowResult};
+use crate::retry::retrying;
+use futures::StreamExt;
+
+impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
+    /// Sweeps what of `entries` the rule is about.
+    pub(crate) async fn run_listed(&'a self, rule: &'a Rule, entries: Vec<ListedEntry>) -> RuleEnd {
+        self.listed(rule, entries)
+            .await
+            .unwrap_or_else(|halt| RuleEnd::without_sweep(Outcome::failed(halt.reason, halt.retry), true))
+    }
+
+    async fn listed(&'a self, rule: &'a Rule, entries: Vec<ListedEntry>) -> Result<RuleEnd, Halt> {
+        if rule.target() != Target::Objects {
+            let message = "The rule is about uploads or versions, which nobody can list for it; sweep it by a schedule.";
+            return Err(Halt::permanent("not-for-batches", message));
+        }
+        self.check_conditions(rule)?;
+        let sweep = self.sweep(rule, (self.sweep_id, self.started_at));
+        let report_name = format!("{}.{}", rule.id, name_of(&entries));
+        let target = sweep.target(report_name.clone());
+        if let Some(tally) = self.reported(&target).await? {
+            let report = ObjectRef::new(self.audit_bucket, target.key(1)).to_string();
+            return Ok(self.listed_end(&sweep, &tally, &report));
+        }
+        let over = || Halt {
+            reason: Reason::new("deadline", "The batch was not finished before the deadline."),
+            retry: RetryClass::Retryable,
+        };
+        // What the batch does not list is not missing, so that no list of the missing is written.
+        let mut references = Audit::open(&sweep, &Cursor::default(), &self.token).await?;
+        let Some(judged) = sweep.judge_listed(entries, references.as_mut()).await? else {
+            return Err(over());
+        };
+        drop(references);
+        let mut halted = None;
+        let mut tally = judged.tally;
+        let mut report = ReportWriter::open(self.store, target, 1, &self.token);
+        if self.mode == Mode::Plan {
+            report.append(&judged.rows).await?;
+        } else {
+            let planned = tally.expired.saturating_sub(tally.held);
+            if let Some(most) = rule.caps.max_deletes.filter(|most| planned > *most) {
+                let message =
+                    format!("{planned} of one batch would be deleted, more than max_deletes, {most}.");
+                return Err(Halt::permanent("max-deletes", message));
+            }
+            let mut gone = Gone::of(self.cdn_targets, rule);
+            gone.check(self).await?;
+            // Between the listing and now there may be a day.
+            let mut verifier = Verifier::new(self.store, &rule.bucket, &rule.prefix);
+            let mut rows = judged.rows.into_iter().peekable();
+            while rows.peek().is_some() {
+                if sweep.is_over() {
+                    return Err(over());
+                }
+                let group = rows.by_ref().take(BATCH).collect();
+                let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
+                let Done { rows, tally: added, halt } = sweep.carry_out(items, true).await;
+                report.append(&rows).await?;
+                rows.iter().filter(|row| row.result == RowResult::Deleted).for_each(|row| gone.add(row));
+                tally.add(&added);
+                if halt.is_some() {
+                    halted = halt;
+                    break;
+                }
+            }
+            // Before the report, whose existence says that the batch is done.
+            gone.invalidate_as(self, &format!("{}/{}", self.sweep_id, report_name)).await?;
+        }
+        let file = report.finish().await?;
+        let report = file.map(|file| file.object.to_string()).unwrap_or_default();
+        let end = self.listed_end(&sweep, &tally, &report);
+        Ok(match halted {
+            Some(halt) => RuleEnd {
+                outcome: Outcome {
+                    retry: Some(halt.retry),
+                    reason: Some(halt.reason),
+                    status: Status::Failed,
+                    ..end.outcome
+                },
+                ..end
+            },
+            None => end,
+        })
+    }
+
+    fn listed_end(&self, sweep: &Sweep<'_, S, C>, tally: &Tally, report: &str) -> RuleEnd {
+        let outcome = match self.mode {
+            Mode::Plan => Outcome::of(Status::Planned),
+            Mode::Apply => outcome_of(tally),
+        };
+        sweep.end(outcome, tally, tally.clone(), (true, false), None, Some(report))
+    }
+
+    /// The numbers of the report that an earlier attempt has written.
+    async fn reported(&self, target: &ReportTarget) -> Result<Option<Tally>, Halt> {
+        let object = ObjectRef::new(self.audit_bucket, target.key(1));
+        let found = match retrying(|| self.store.get(&object, GetOptions::default())).await {
+            Ok(found) => found,
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (mut tally, mut body, mut decoder) = (Tally::default(), found.body, RowDecoder::new());
+        while let Some(bytes) = body.next().await {
+            for row in decoder.push(&bytes?)? {
+                tally.expired += 1;
+                tally.expired_bytes += row.size_bytes.unwrap_or_default();
+                tally.add(&Tally::of_result(&row));
+            }
+        }
+        decoder.finish()?;
+        tally.scanned = tally.expired;
+        Ok(Some(tally))
+    }
+}
+
+/// What tells batches apart: the digest of what is in them.
+fn name_of(entries: &[ListedEntry]) -> String {
+    let mut digest = Sha256::new();
+    for entry in entries {
+        digest.update(entry.key.as_bytes());
+        digest.update([0]);
+        digest.update(entry.last_modified.as_second().to_be_bytes());
+    }
+    hex::encode(digest.finalize()).chars().take(16).collect()
+}

@@ -1,0 +1,442 @@
+//! Lists what a rule is about, decides about each, and writes what is due to a plan.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use shared::clock::Clock;
+use shared::object_ref::ObjectRef;
+use shared::store::{ListedEntry, ListedVersion, ObjectStore, PendingUpload, StoreErrorKind, StoreResult};
+
+use super::audit::Audit;
+use super::source::{Next, Page, page};
+use super::{CLOCK_TOLERANCE, Cursor, Halt, Phase, PlanFile, Position, Sweep, Tally};
+use crate::decision::{Decision, Facts, Keep, OwnTime, decide, in_metadata, in_tags, needs_own_time};
+use crate::policy::{Criterion, OwnExpiry, Rule};
+use crate::report::{Action, ReportFile, ReportTarget, ReportWriter, Row, RowResult};
+use crate::retry::retrying;
+
+/// Requests about single objects in flight.
+pub(super) const LOOKUPS_AT_ONCE: usize = 32;
+
+/// The rows of one object of a plan: whoever goes on reads at most so many in vain.
+const ROWS_PER_FILE: u64 = 100_000;
+
+/// Where the rows of a plan go.
+pub(crate) struct Sink<'s, S> {
+    store: &'s S,
+    target: ReportTarget,
+    token: &'s str,
+    number: u32,
+    writer: Option<ReportWriter<'s, S>>,
+    rows_per_file: u64,
+}
+
+impl<'s, S: ObjectStore> Sink<'s, S> {
+    /// A plan of several objects, of which `number` is the next one.
+    pub(crate) fn plan(store: &'s S, target: ReportTarget, token: &'s str, number: u32) -> Self {
+        Self { store, target, token, number, writer: None, rows_per_file: ROWS_PER_FILE }
+    }
+
+    /// One report, written also if it has no rows.
+    pub(crate) fn report(store: &'s S, target: ReportTarget, token: &'s str, number: u32) -> Self {
+        let writer = Some(ReportWriter::open(store, target.clone(), number, token));
+        Self { store, target, token, number, writer, rows_per_file: u64::MAX }
+    }
+
+    /// Appends rows; answers the object that is finished by them, if one is.
+    async fn append(&mut self, rows: &[Row]) -> StoreResult<Option<ReportFile>> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let (store, target, number, token) = (self.store, &self.target, self.number, self.token);
+        let writer =
+            self.writer.get_or_insert_with(|| ReportWriter::open(store, target.clone(), number, token));
+        writer.append(rows).await?;
+        if writer.rows() < self.rows_per_file { Ok(None) } else { self.finish().await }
+    }
+
+    /// Finishes what was begun.
+    pub(crate) async fn finish(&mut self) -> StoreResult<Option<ReportFile>> {
+        let Some(writer) = self.writer.take() else { return Ok(None) };
+        let file = writer.finish().await?;
+        if let Some(file) = &file {
+            self.number = file.number + 1;
+        }
+        Ok(file)
+    }
+}
+
+/// What is remembered from page to page.
+#[derive(Default)]
+pub(crate) struct Walk {
+    /// The version that was decided last.
+    previous: Option<(String, Timestamp)>,
+    /// The last version of a page, which cannot be judged before the next one is known.
+    carried: Option<ListedVersion>,
+}
+
+/// What was decided about a page.
+#[derive(Default)]
+pub(crate) struct Judged {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) tally: Tally,
+    position: Option<Position>,
+}
+
+/// Why a page is not judged to its end.
+enum Cut {
+    /// Time is over.
+    Over,
+    Halt(Halt),
+}
+
+impl<E: Into<Halt>> From<E> for Cut {
+    fn from(error: E) -> Self {
+        Self::Halt(error.into())
+    }
+}
+
+impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
+    /// Lists from the cursor on, and answers whether the end was reached. The cursor moves with what is
+    /// safe; `save` is called with it whenever an object of the plan was finished.
+    pub(crate) async fn plan(
+        &self,
+        cursor: &mut Cursor,
+        mut references: Option<&mut Audit<'_, S>>,
+        sink: &mut Sink<'_, S>,
+        mut save: impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
+    ) -> Result<bool, Halt> {
+        let Phase::Listing { after } = cursor.phase.clone() else { return Ok(true) };
+        let mut walk = Walk::default();
+        if let Some(Position::Version { key, written, .. }) = &after {
+            walk.previous = Some((key.clone(), *written));
+        }
+        if self.is_over() {
+            return Ok(false);
+        }
+        let mut current = self.fetch(Next::After(after)).await?;
+        while let Some((page, next)) = current {
+            let is_last = matches!(next, Next::End);
+            let judging = self.judge(page, is_last, &mut walk, references.as_deref_mut());
+            let (judged, following) = futures::join!(judging, self.fetch(next));
+            let judged = match judged {
+                Ok(judged) => judged,
+                Err(Cut::Over) => return Ok(false),
+                Err(Cut::Halt(halt)) => return Err(halt),
+            };
+            let finished = sink.append(&judged.rows).await?;
+            cursor.tally.add(&judged.tally);
+            if let Some(position) = judged.position {
+                cursor.phase = Phase::Listing { after: Some(position) };
+            }
+            if let Some(file) = finished {
+                cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
+                save(cursor).await?;
+            }
+            self.progress.scanned(self.rule, &cursor.tally);
+            current = following?;
+            if current.is_some() && self.is_over() {
+                return Ok(false);
+            }
+        }
+        if let Some(references) = references {
+            references.end().await?;
+        }
+        Ok(true)
+    }
+
+    async fn fetch(&self, next: Next) -> StoreResult<Option<(Page, Next)>> {
+        retrying(|| page(self.store, self.rule, next.clone())).await
+    }
+
+    async fn judge(
+        &self,
+        page: Page,
+        is_last: bool,
+        walk: &mut Walk,
+        references: Option<&mut Audit<'_, S>>,
+    ) -> Result<Judged, Cut> {
+        match page {
+            Page::Objects(entries) => self.judge_objects(&entries, references).await,
+            Page::Uploads(uploads) => Ok(self.judge_uploads(&uploads)),
+            Page::Versions(versions) => self.judge_versions(versions, is_last, walk).await,
+        }
+    }
+
+    async fn judge_objects(
+        &self,
+        entries: &[ListedEntry],
+        references: Option<&mut Audit<'_, S>>,
+    ) -> Result<Judged, Cut> {
+        let own_times = self.own_times(entries).await?;
+        let referenced = match references {
+            Some(references) => references.mark(entries).await?.into_iter().map(Some).collect(),
+            None => vec![None; entries.len()],
+        };
+        let mut judged = Judged::default();
+        for ((entry, own), referenced) in entries.iter().zip(own_times).zip(referenced) {
+            // What went or was replaced since it was listed is another sweep's concern.
+            let Some(own) = own else { continue };
+            let ListedEntry { key, size, last_modified, .. } = entry;
+            let facts = Facts::Object { key, size: *size, last_modified: *last_modified, own };
+            if let Some(row) = self.decided(&mut judged, facts, referenced) {
+                judged.rows.push(Row { e_tag: entry.e_tag.clone(), ..row });
+            }
+        }
+        judged.position = entries.last().map(|entry| Position::Object { key: entry.key.clone() });
+        self.hold(&mut judged).await?;
+        Ok(judged)
+    }
+
+    fn judge_uploads(&self, uploads: &[PendingUpload]) -> Judged {
+        let mut judged = Judged::default();
+        for PendingUpload { key, upload_id, initiated } in uploads {
+            let facts = Facts::Upload { key, initiated: *initiated };
+            if let Some(row) = self.decided(&mut judged, facts, None) {
+                judged.rows.push(Row { version_id: Some(upload_id.clone()), ..row });
+            }
+        }
+        judged.position = uploads
+            .last()
+            .map(|upload| Position::Upload { key: upload.key.clone(), upload_id: upload.upload_id.clone() });
+        judged
+    }
+
+    async fn judge_versions(
+        &self,
+        versions: Vec<ListedVersion>,
+        is_last: bool,
+        walk: &mut Walk,
+    ) -> Result<Judged, Cut> {
+        let mut versions: Vec<_> = walk.carried.take().into_iter().chain(versions).collect();
+        // Whether a version is alone under its key shows at the one after it.
+        walk.carried = if is_last { None } else { versions.pop() };
+        let mut judged = Judged::default();
+        for (index, version) in versions.iter().enumerate() {
+            let before =
+                walk.previous.as_ref().filter(|(key, _)| *key == version.key).map(|(_, written)| *written);
+            let following = versions.get(index + 1).or(walk.carried.as_ref());
+            let is_alone = before.is_none() && following.is_none_or(|next| next.key != version.key);
+            let ListedVersion { key, size, last_modified, is_delete_marker, .. } = version;
+            let facts = Facts::Version {
+                key,
+                size: *size,
+                last_modified: *last_modified,
+                superseded: before.filter(|_| !version.is_latest),
+                is_delete_marker: *is_delete_marker,
+                is_alone: is_alone && version.is_latest,
+            };
+            if let Some(row) = self.decided(&mut judged, facts, None) {
+                let version_id = Some(version.version_id.clone());
+                judged.rows.push(Row { version_id, e_tag: version.e_tag.clone(), ..row });
+            }
+            walk.previous = Some((version.key.clone(), version.last_modified));
+        }
+        judged.position = versions.last().map(|version| Position::Version {
+            key: version.key.clone(),
+            version_id: version.version_id.clone(),
+            written: version.last_modified,
+        });
+        self.hold(&mut judged).await?;
+        Ok(judged)
+    }
+
+    /// Counts what was looked at, and answers the row of what is due.
+    fn decided(&self, judged: &mut Judged, facts: Facts<'_>, referenced: Option<bool>) -> Option<Row> {
+        let tally = &mut judged.tally;
+        tally.scanned += 1;
+        let (key, size_bytes, written) = match facts {
+            Facts::Object { key, size, last_modified, .. } => (key, Some(size), last_modified),
+            Facts::Upload { key, initiated } => (key, None, initiated),
+            Facts::Version { key, size, last_modified, is_delete_marker, .. } => {
+                (key, (!is_delete_marker).then_some(size), last_modified)
+            }
+        };
+        let (cause, expired_at) = match decide(self.rule, facts, referenced, self.started_at) {
+            Decision::Delete { cause, expired_at } => (cause, expired_at),
+            Decision::Keep(keep) => {
+                // A long sweep meets objects that are younger than itself.
+                let beyond =
+                    || self.clock.now().checked_add(CLOCK_TOLERANCE).is_ok_and(|limit| written > limit);
+                tally.from_the_future += u64::from(keep == Keep::FromTheFuture && beyond());
+                return None;
+            }
+        };
+        tally.expired += 1;
+        tally.expired_bytes += size_bytes.unwrap_or_default();
+        let lag = self.started_at.duration_since(expired_at).as_secs();
+        tally.lag_seconds = tally.lag_seconds.max(u64::try_from(lag).ok());
+        Some(Row {
+            sweep_id: Arc::clone(&self.id),
+            rule: self.names.0.clone(),
+            bucket: self.names.1.clone(),
+            key: key.to_owned(),
+            version_id: None,
+            e_tag: None,
+            size_bytes,
+            last_modified: Some(written),
+            expired_at: Some(expired_at),
+            reason: cause.as_str().into(),
+            action: action(self.rule),
+            result: RowResult::Planned,
+            error: None,
+            deleted_at: None,
+        })
+    }
+
+    /// The times that objects name themselves; `None` for what is no longer there as it was listed.
+    async fn own_times(&self, entries: &[ListedEntry]) -> Result<Vec<Option<OwnTime>>, Cut> {
+        let Criterion::Own { at, .. } = self.rule.criterion else {
+            return Ok(vec![Some(OwnTime::None); entries.len()]);
+        };
+        let lookups = entries.iter().map(async |entry| {
+            let ListedEntry { key, size, last_modified, .. } = entry;
+            if !needs_own_time(self.rule, key, *size, *last_modified, self.started_at) {
+                return Ok(Some(OwnTime::None));
+            }
+            if self.is_over() {
+                return Err(Cut::Over);
+            }
+            let object = ObjectRef::new(&*self.rule.bucket, &**key);
+            let own = match at {
+                OwnExpiry::Metadata => retrying(|| self.store.head(&object)).await.map(|meta| {
+                    let is_listed = entry.e_tag.as_ref().is_none_or(|e_tag| *e_tag == meta.e_tag);
+                    is_listed.then(|| in_metadata(&meta.metadata, *last_modified))
+                }),
+                OwnExpiry::Tag => retrying(|| self.store.get_tags(&object))
+                    .await
+                    .map(|tags| Some(in_tags(&tags, *last_modified))),
+            };
+            match own {
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+                own => Ok(own?),
+            }
+        });
+        futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).try_collect().await
+    }
+
+    /// Marks what carries the tag that holds it.
+    async fn hold(&self, judged: &mut Judged) -> Result<(), Cut> {
+        if self.rule.hold_tag.is_none() {
+            return Ok(());
+        }
+        let held: Vec<bool> = {
+            let lookups = judged
+                .rows
+                .iter()
+                .map(async |row| if self.is_over() { Err(Cut::Over) } else { Ok(self.is_held(row).await?) });
+            futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).try_collect().await?
+        };
+        for (row, _) in judged.rows.iter_mut().zip(held).filter(|(_, held)| *held) {
+            row.result = RowResult::Held;
+            row.error = Some(HOLD_TAG.to_owned());
+            judged.tally.held += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether what a row names carries the tag that holds it.
+    pub(super) async fn is_held(&self, row: &Row) -> StoreResult<bool> {
+        let Some((name, value)) = &self.rule.hold_tag else { return Ok(false) };
+        // A delete marker has no tags.
+        if row.size_bytes.is_none() {
+            return Ok(false);
+        }
+        let version_id = row.version_id.clone().filter(|_| row.action == Action::DeleteVersion);
+        let object = ObjectRef::new(&*row.bucket, &*row.key).at_version(version_id);
+        match retrying(|| self.store.get_tags(&object)).await {
+            Ok(tags) => Ok(tags.get(name) == Some(value)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Decides about objects that somebody else has listed, in any order. `None` if time is over.
+    pub(crate) async fn judge_listed(
+        &self,
+        mut entries: Vec<ListedEntry>,
+        references: Option<&mut Audit<'_, S>>,
+    ) -> Result<Option<Judged>, Halt> {
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        entries.dedup_by(|a, b| a.key == b.key);
+        match self.judge_objects(&entries, references).await {
+            Ok(judged) => Ok(Some(judged)),
+            Err(Cut::Over) => Ok(None),
+            Err(Cut::Halt(halt)) => Err(halt),
+        }
+    }
+}
+
+/// The code of what is held by a tag.
+pub(super) const HOLD_TAG: &str = "hold-tag";
+
+fn action(rule: &Rule) -> Action {
+    match rule.criterion {
+        Criterion::StaleUpload(_) => Action::AbortUpload,
+        Criterion::Noncurrent(_) => Action::DeleteVersion,
+        _ if rule.quarantine => Action::Quarantine,
+        _ => Action::Delete,
+    }
+}
+
+impl Tally {
+    /// What was added since `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            scanned: self.scanned.saturating_sub(before.scanned),
+            expired: self.expired.saturating_sub(before.expired),
+            expired_bytes: self.expired_bytes.saturating_sub(before.expired_bytes),
+            lag_seconds: self.lag_seconds,
+            from_the_future: self.from_the_future.saturating_sub(before.from_the_future),
+            deleted: self.deleted.saturating_sub(before.deleted),
+            deleted_bytes: self.deleted_bytes.saturating_sub(before.deleted_bytes),
+            changed: self.changed.saturating_sub(before.changed),
+            held: self.held.saturating_sub(before.held),
+            errors: self.errors.saturating_sub(before.errors),
+            retryable_errors: self.retryable_errors.saturating_sub(before.retryable_errors),
+        }
+    }
+
+    /// What one row adds.
+    pub(super) fn of_result(row: &Row) -> Self {
+        let mut tally = Self::default();
+        match row.result {
+            RowResult::Planned => {}
+            RowResult::Deleted => {
+                (tally.deleted, tally.deleted_bytes) = (1, row.size_bytes.unwrap_or_default());
+            }
+            RowResult::Changed => tally.changed = 1,
+            RowResult::Held => tally.held = 1,
+            RowResult::Failed => tally.errors = 1,
+        }
+        tally
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            scanned,
+            expired,
+            expired_bytes,
+            lag_seconds,
+            from_the_future,
+            deleted,
+            deleted_bytes,
+            changed,
+            held,
+            errors,
+            retryable_errors,
+        } = other;
+        self.scanned += scanned;
+        self.expired += expired;
+        self.expired_bytes += expired_bytes;
+        self.lag_seconds = self.lag_seconds.max(*lag_seconds);
+        self.from_the_future += from_the_future;
+        self.deleted += deleted;
+        self.deleted_bytes += deleted_bytes;
+        self.changed += changed;
+        self.held += held;
+        self.errors += errors;
+        self.retryable_errors += retryable_errors;
+    }
+}

@@ -1,0 +1,638 @@
+//! One rule in one invocation: lease, plan, brake, act, report, and the cursor for whoever goes on.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::clock::Clock;
+use shared::object_ref::ObjectRef;
+use shared::outcome::{Outcome, Reason, RetryClass, Status};
+use shared::store::{DeleteItem, ObjectStore};
+
+use super::brake::{self, Circumstances};
+use super::gone::Gone;
+use super::plan_reader::PLAN_MISSING;
+use super::{
+    Acting, Audit, Cursor, Ended, Halt, Intent, PLAN_IS_FRESH, Phase, Place, PlanFile, Progress, Sink, Sweep,
+    Tally,
+};
+use crate::cdn::Cdn;
+use crate::lease::{self, Acquisition, Claim, End, LastSweep, Lease};
+use crate::policy::{CdnTarget, Mode, Rule, Target};
+use crate::report::{ReportFile, ReportWriter, RuleSummary, SummaryReason, UploadState, write_summary};
+use crate::retry::retrying;
+
+/// How long a lease is taken for at most; a sweep without a deadline extends it.
+const LEASE: Duration = Duration::from_secs(3600);
+
+/// How old a listing may be that is gone on with.
+const LONGEST_LISTING: i64 = 86_400;
+
+/// The code of a clock that is behind the store's.
+const CLOCK_BEHIND: &str = "clock-behind";
+
+/// What a sweep is asked for, and with what.
+pub(crate) struct Request<'a, S, C, D> {
+    pub(crate) store: &'a S,
+    pub(crate) clock: &'a C,
+    pub(crate) cdn: &'a D,
+    /// The CDNs of the policy.
+    pub(crate) cdn_targets: &'a [CdnTarget],
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) audit_bucket: &'a str,
+    pub(crate) mode: Mode,
+    /// What `SWEEP_CONFIRM` confirms.
+    pub(crate) confirmed: &'a [String],
+    /// The invocation's id, for people.
+    pub(crate) request_id: &'a str,
+    /// What no other invocation has, by which a writer knows its own objects.
+    pub(crate) token: String,
+    /// When to stop.
+    pub(crate) stop_at: Timestamp,
+    /// When the platform ends the invocation.
+    pub(crate) deadline: Timestamp,
+    /// The id of a sweep that begins now.
+    pub(crate) sweep_id: &'a str,
+    /// When it begins.
+    pub(crate) started_at: Timestamp,
+}
+
+/// How a rule ended in this invocation.
+#[derive(Debug)]
+pub(crate) struct RuleEnd {
+    pub(crate) outcome: Outcome,
+    /// Whether calling again brings it further.
+    pub(crate) goes_on: bool,
+    /// What this invocation added to the numbers.
+    pub(crate) added: Tally,
+}
+
+impl RuleEnd {
+    pub(crate) fn without_sweep(outcome: Outcome, goes_on: bool) -> Self {
+        Self { outcome, goes_on, added: Tally::default() }
+    }
+}
+
+/// A rule whose lease is held.
+struct Held<'a, S, C> {
+    sweep: Sweep<'a, S, C>,
+    cursor: Cursor,
+    next_report: u32,
+    upload: Option<UploadState>,
+    /// Whether another invocation began this sweep.
+    resumed: bool,
+    /// The numbers when this invocation began.
+    at_start: Tally,
+}
+
+/// How far one went with a rule.
+enum Reached {
+    /// To the end.
+    End,
+    /// To the deadline.
+    Deadline,
+    /// The caps forbid it.
+    Stopped(Reason),
+    /// It makes no sense to go on; what was done is safe.
+    Halted(Halt),
+}
+
+impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
+    /// Sweeps `rule`, or goes on with the sweep that another invocation had to leave.
+    pub(crate) async fn run(&self, rule: &'a Rule) -> RuleEnd {
+        let ended = match self.mode {
+            Mode::Plan => self.plan(rule).await,
+            Mode::Apply => self.apply(rule).await,
+        };
+        ended.unwrap_or_else(|halt| RuleEnd::without_sweep(Outcome::failed(halt.reason, halt.retry), true))
+    }
+
+    pub(super) fn sweep(&'a self, rule: &'a Rule, (id, started_at): (&str, Timestamp)) -> Sweep<'a, S, C> {
+        Sweep::new(
+            self.store,
+            self.clock,
+            self.audit_bucket,
+            self.progress,
+            self.stop_at,
+            rule,
+            (id, started_at),
+        )
+    }
+
+    // ------------------------------------------------------------------------------------------- plan
+
+    async fn plan(&'a self, rule: &'a Rule) -> Result<RuleEnd, Halt> {
+        let state = format!("{}.plan", rule.id);
+        let found = lease::interrupted(self.store, self.audit_bucket, &state).await?;
+        let interrupted = found
+            .filter(|progress| progress.fingerprint == rule.fingerprint() && !self.is_outdated(progress));
+        let resumed = interrupted.is_some();
+        let mut held = self.begin(rule, interrupted);
+        let target = held.sweep.report();
+        let mut sink = Sink::report(self.store, target, &self.token, held.next_report);
+        let planned = self.list(&mut held, &mut sink, async |_| Ok(())).await;
+        let file = sink.finish().await?;
+        held.note(file.as_ref());
+        let (complete, halt) = match planned {
+            Ok(complete) => (complete, None),
+            Err(halt) => (false, Some(halt)),
+        };
+        let reason = if complete {
+            let last = lease::last_sweep(self.store, self.audit_bucket, &rule.id).await?;
+            held.refusal(None, last.as_ref(), self.confirmed)
+        } else {
+            None
+        };
+        self.summarise(&held, complete, halt.as_ref().map(|halt| &halt.reason).or(reason.as_ref())).await?;
+        if resumed || (!complete && halt.is_none()) {
+            let claim = self.claim();
+            if let Acquisition::Acquired(lease) =
+                lease::acquire(self.store, self.audit_bucket, &state, &claim).await?
+            {
+                let end = if complete {
+                    End::Finished(LastSweep::of(&held.sweep.id, &self.summary(&held, true, None)))
+                } else {
+                    End::Interrupted(Box::new(self.saved(&held, None)))
+                };
+                lease.release(self.store, self.clock.now(), end).await?;
+            }
+        }
+        Ok(match halt {
+            Some(halt) => held.end(Outcome::failed(halt.reason, halt.retry), false, true),
+            None => {
+                let outcome = Outcome { reason, ..Outcome::of(Status::Planned) };
+                held.end(outcome, complete, !complete)
+            }
+        })
+    }
+
+    // ------------------------------------------------------------------------------------------ apply
+
+    async fn apply(&'a self, rule: &'a Rule) -> Result<RuleEnd, Halt> {
+        self.check_conditions(rule)?;
+        let mut lease = match lease::acquire(self.store, self.audit_bucket, &rule.id, &self.claim()).await? {
+            Acquisition::Acquired(lease) => lease,
+            Acquisition::AlreadyRunning { holder, until } => {
+                let message = format!("{holder} is sweeping the rule, until {until} at the latest.");
+                let outcome = Outcome::skipped(Reason::new("already-running", message));
+                return Ok(RuleEnd::without_sweep(outcome, true));
+            }
+        };
+        match self.apply_with(rule, &mut lease).await {
+            Ok((held, reached)) => self.conclude(held, reached, *lease).await,
+            Err(halt) => {
+                // What was saved last stands, so that the next one finds out what this one did.
+                let released = lease.release(self.store, self.clock.now(), End::Untouched).await;
+                if let Err(error) = released {
+                    tracing::warn!(rule = rule.id, %error, "the lease ends by itself");
+                }
+                Err(halt)
+            }
+        }
+    }
+
+    /// Refuses a rule that needs conditions where there are none, and says so where it does without.
+    pub(super) fn check_conditions(&self, rule: &Rule) -> Result<(), Halt> {
+        if self.mode == Mode::Plan
+            || rule.target() != Target::Objects
+            || self.store.capabilities().conditional_delete
+        {
+            return Ok(());
+        }
+        if rule.require_conditional {
+            return Err(Halt::permanent(
+                "conditional-delete-unsupported",
+                "This store cannot delete on a condition, which the rule requires.",
+            ));
+        }
+        tracing::warn!(
+            rule = rule.id,
+            "this store cannot delete on a condition; each object is looked at just before"
+        );
+        Ok(())
+    }
+
+    async fn apply_with(
+        &'a self,
+        rule: &'a Rule,
+        lease: &mut Lease,
+    ) -> Result<(Held<'a, S, C>, Reached), Halt> {
+        let mut braked = None;
+        let interrupted = match lease.progress().cloned() {
+            None => None,
+            Some(progress) => match serde_json::from_value::<Cursor>(progress.cursor.clone()) {
+                Err(error) => {
+                    tracing::warn!(rule = rule.id, %error, "the cursor cannot be read; the rule is swept from its beginning");
+                    None
+                }
+                Ok(Cursor { phase: Phase::Stopped { sweep_id }, .. }) => {
+                    braked = Some(sweep_id);
+                    None
+                }
+                Ok(Cursor { phase: Phase::Listing { .. }, .. }) if self.is_outdated(&progress) => None,
+                Ok(_) if progress.fingerprint == rule.fingerprint() => Some(progress),
+                Ok(Cursor { phase: Phase::Acting(Acting { clean: false, .. }), .. }) => {
+                    let mut held = self.begin(rule, Some(progress));
+                    let reached = self.delete(&mut held, lease, Intent::Settle).await?;
+                    self.summarise(&held, true, None).await?;
+                    match reached {
+                        Reached::End => self.clear_plan(&held).await,
+                        reached => return Ok((held, reached)),
+                    }
+                    None
+                }
+                Ok(_) => None,
+            },
+        };
+        let mut held = self.begin(rule, interrupted);
+        if matches!(held.cursor.phase, Phase::Listing { .. }) {
+            let number = held.cursor.plan.last().map_or(1, |file| file.number + 1);
+            let mut sink = Sink::plan(self.store, held.sweep.plan_target(), &self.token, number);
+            let (next_report, started) = (held.next_report, held.started());
+            let save = async |cursor: &Cursor| {
+                let progress = self.saved_as(rule, cursor, &started, next_report, None);
+                self.save(lease, progress).await
+            };
+            let planned = self.list(&mut held, &mut sink, save).await;
+            if let Some(file) = sink.finish().await? {
+                held.cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
+            }
+            match planned {
+                Err(halt) if halt.reason.code == CLOCK_BEHIND => {
+                    self.clear_plan(&held).await;
+                    let sweep_id = braked.unwrap_or_else(|| held.sweep.id.to_string());
+                    held.cursor.phase = Phase::Stopped { sweep_id };
+                    return Ok((held, Reached::Stopped(halt.reason)));
+                }
+                Err(halt) => return Ok((held, Reached::Halted(halt))),
+                Ok(false) => return Ok((held, Reached::Deadline)),
+                Ok(true) => {}
+            }
+            if let Some(reason) = held.refusal(braked.as_deref(), lease.last(), self.confirmed) {
+                let sweep_id = braked.unwrap_or_else(|| held.sweep.id.to_string());
+                self.publish_plan(&mut held).await?;
+                held.cursor.phase = Phase::Stopped { sweep_id };
+                return Ok((held, Reached::Stopped(reason)));
+            }
+            Gone::of(self.cdn_targets, rule).check(self).await?;
+            let before = held.cursor.tally.clone();
+            held.cursor.phase =
+                Phase::Acting(Acting { begun: Place::FIRST, before, place: Place::FIRST, clean: true });
+        }
+        let reached = self.delete(&mut held, lease, Intent::Delete).await?;
+        Ok((held, reached))
+    }
+
+    /// Lists and decides; a clock that is behind is found out here, before anything is deleted.
+    async fn list(
+        &self,
+        held: &mut Held<'_, S, C>,
+        sink: &mut Sink<'_, S>,
+        save: impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
+    ) -> Result<bool, Halt> {
+        let mut audit = Audit::open(&held.sweep, &held.cursor, &self.token).await?;
+        let planned = held.sweep.plan(&mut held.cursor, audit.as_mut(), sink, save).await;
+        if let Some(audit) = audit {
+            audit.finish(&mut held.cursor).await?;
+        }
+        let complete = planned?;
+        if held.cursor.tally.from_the_future > 0 {
+            return Err(Halt::permanent(
+                CLOCK_BEHIND,
+                format!(
+                    "{} objects were written after {}, so that this clock is behind the store's; nothing was deleted.",
+                    held.cursor.tally.from_the_future,
+                    self.clock.now()
+                ),
+            ));
+        }
+        Ok(complete)
+    }
+
+    /// Carries the plan out, as far as time allows.
+    async fn delete(
+        &self,
+        held: &mut Held<'_, S, C>,
+        lease: &mut Lease,
+        intent: Intent,
+    ) -> Result<Reached, Halt> {
+        let Phase::Acting(acting) = held.cursor.phase.clone() else { return Ok(Reached::End) };
+        let rule = held.sweep.rule;
+        let upload = held.upload.take();
+        let mut gone = Gone::of(self.cdn_targets, rule);
+        if !acting.clean
+            && held
+                .sweep
+                .take_over(&mut held.cursor, held.next_report, upload.as_ref(), |row| gone.add(row))
+                .await?
+        {
+            // Whoever wrote it may not have come so far.
+            gone.invalidate(self, &held.sweep, held.next_report).await?;
+            held.next_report += 1;
+        }
+        if held.sweep.is_over() {
+            return Ok(Reached::Deadline);
+        }
+        let is_done = matches!(&held.cursor.phase, Phase::Acting(acting) if acting.place == held.cursor.after(Place::FIRST, held.cursor.planned()));
+        if is_done && held.next_report > 1 {
+            return Ok(Reached::End);
+        }
+        if let Phase::Acting(acting) = &mut held.cursor.phase {
+            acting.clean = false;
+        }
+        if !is_done {
+            // From here on a plan is all that tells what may be gone.
+            self.save(lease, self.saved(held, None)).await?;
+        }
+        let age = self.clock.now().duration_since(held.sweep.started_at);
+        let look_again =
+            held.resumed || intent == Intent::Settle || age.as_secs() > PLAN_IS_FRESH.as_secs().cast_signed();
+        let mut report = ReportWriter::open(self.store, held.sweep.report(), held.next_report, &self.token);
+        let (next_report, started) = (held.next_report, held.started());
+        let save = async |cursor: &Cursor, upload| {
+            self.save(lease, self.saved_as(rule, cursor, &started, next_report, upload)).await
+        };
+        let ended = held
+            .sweep
+            .act(&mut held.cursor, (intent, look_again), &mut report, save, |row| gone.add(row))
+            .await?;
+        let file = report.finish().await?;
+        // What is not told to a CDN now is told by whoever takes this report over.
+        gone.invalidate(self, &held.sweep, file.as_ref().map_or(next_report, |file| file.number)).await?;
+        held.note(file.as_ref());
+        if let Phase::Acting(Acting { begun, before, place, clean }) = &mut held.cursor.phase {
+            (*begun, *before, *clean) = (*place, held.cursor.tally.clone(), true);
+        }
+        Ok(match ended {
+            Ended::Complete => Reached::End,
+            Ended::Over => Reached::Deadline,
+            Ended::Halted(halt) => {
+                if halt.reason.code == PLAN_MISSING {
+                    // There is nothing to go on with.
+                    held.cursor.phase = Phase::Stopped { sweep_id: held.sweep.id.to_string() };
+                }
+                Reached::Halted(halt)
+            }
+        })
+    }
+
+    /// Writes the summary, gives the lease back, and says how the rule ended.
+    async fn conclude(&self, held: Held<'_, S, C>, reached: Reached, lease: Lease) -> Result<RuleEnd, Halt> {
+        let complete = matches!(reached, Reached::End);
+        let reason = match &reached {
+            Reached::End | Reached::Deadline => None,
+            Reached::Stopped(reason) => Some(reason),
+            Reached::Halted(halt) => Some(&halt.reason),
+        };
+        if let Err(halt) = self.summarise(&held, complete, reason).await {
+            lease.release(self.store, self.clock.now(), End::Untouched).await?;
+            return Err(halt);
+        }
+        let end = match &reached {
+            Reached::End => End::Finished(LastSweep::of(&held.sweep.id, &self.summary(&held, true, None))),
+            // Nothing was begun that would have to be gone on with.
+            Reached::Halted(_) if held.cursor.phase == Phase::default() => End::Untouched,
+            _ => End::Interrupted(Box::new(self.saved(&held, None))),
+        };
+        lease.release(self.store, self.clock.now(), end).await?;
+        if complete {
+            self.clear_plan(&held).await;
+        }
+        Ok(match reached {
+            Reached::End => {
+                let outcome = outcome_of(&held.cursor.tally);
+                held.end(outcome, true, false)
+            }
+            Reached::Deadline => held.end(Outcome::of(Status::Swept), false, true),
+            Reached::Stopped(reason) => {
+                held.end(Outcome::failed(reason, RetryClass::Permanent), false, false)
+            }
+            Reached::Halted(halt) => {
+                let goes_on = halt.retry == RetryClass::Retryable;
+                held.end(Outcome::failed(halt.reason, halt.retry), false, goes_on)
+            }
+        })
+    }
+
+    // ------------------------------------------------------------------------------------------ state
+
+    fn begin(&'a self, rule: &'a Rule, interrupted: Option<lease::Progress>) -> Held<'a, S, C> {
+        let resumed = interrupted.is_some();
+        let (sweep, cursor, next_report, upload) = match interrupted {
+            Some(progress) => {
+                let lease::Progress { sweep_id, started_at, cursor, next_report, upload, .. } = progress;
+                let cursor = serde_json::from_value(cursor).unwrap_or_default();
+                (self.sweep(rule, (&sweep_id, started_at)), cursor, next_report, upload)
+            }
+            None => (self.sweep(rule, (self.sweep_id, self.started_at)), Cursor::default(), 1, None),
+        };
+        self.progress.begun(rule);
+        let at_start = cursor.tally.clone();
+        Held { sweep, cursor, next_report, upload, resumed, at_start }
+    }
+
+    fn is_outdated(&self, progress: &lease::Progress) -> bool {
+        self.clock.now().duration_since(progress.started_at).as_secs() > LONGEST_LISTING
+    }
+
+    fn claim(&self) -> Claim {
+        let now = self.clock.now();
+        let longest = now.checked_add(LEASE).unwrap_or(Timestamp::MAX);
+        Claim { holder: self.request_id.to_owned(), now, until: self.deadline.min(longest) }
+    }
+
+    async fn save(&self, lease: &mut Lease, progress: lease::Progress) -> Result<(), Halt> {
+        let now = self.clock.now();
+        let ending = lease.until().is_some_and(|until| {
+            until < self.deadline && until.duration_since(now).as_secs() < LEASE.as_secs().cast_signed() / 2
+        });
+        if ending {
+            lease.extend(self.store, now, self.claim().until).await?;
+        }
+        Ok(lease.save(self.store, now, progress).await?)
+    }
+
+    fn saved(&self, held: &Held<'_, S, C>, upload: Option<UploadState>) -> lease::Progress {
+        self.saved_as(held.sweep.rule, &held.cursor, &held.started(), held.next_report, upload)
+    }
+
+    fn saved_as(
+        &self,
+        rule: &Rule,
+        cursor: &Cursor,
+        (sweep_id, started_at): &(String, Timestamp),
+        next_report: u32,
+        upload: Option<UploadState>,
+    ) -> lease::Progress {
+        lease::Progress {
+            sweep_id: sweep_id.clone(),
+            started_at: *started_at,
+            fingerprint: rule.fingerprint(),
+            cursor: json!(cursor),
+            summary: self.summary_of(rule, cursor, *started_at, false, None),
+            next_report,
+            upload,
+            reported: Vec::new(),
+        }
+    }
+
+    fn summary(&self, held: &Held<'_, S, C>, complete: bool, reason: Option<&Reason>) -> RuleSummary {
+        self.summary_of(held.sweep.rule, &held.cursor, held.sweep.started_at, complete, reason)
+    }
+
+    fn summary_of(
+        &self,
+        rule: &Rule,
+        cursor: &Cursor,
+        started_at: Timestamp,
+        complete: bool,
+        reason: Option<&Reason>,
+    ) -> RuleSummary {
+        let tally = &cursor.tally;
+        RuleSummary {
+            rule: rule.id.clone(),
+            bucket: rule.bucket.clone(),
+            mode: self.mode.as_str().to_owned(),
+            complete,
+            started_at,
+            finished_at: self.clock.now(),
+            scanned: tally.scanned,
+            expired: tally.expired,
+            deleted: tally.deleted,
+            changed: tally.changed,
+            held: tally.held,
+            errors: tally.errors,
+            deleted_bytes: tally.deleted_bytes,
+            lag_seconds: tally.lag_seconds,
+            missing_references: cursor.missing_references,
+            reports: cursor.reports.clone(),
+            reason: reason.map(SummaryReason::from),
+        }
+    }
+
+    async fn summarise(
+        &self,
+        held: &Held<'_, S, C>,
+        complete: bool,
+        reason: Option<&Reason>,
+    ) -> Result<(), Halt> {
+        let summary = self.summary(held, complete, reason);
+        let Sweep { started_at, id, .. } = &held.sweep;
+        write_summary(self.store, self.audit_bucket, *started_at, id, &[summary]).await?;
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------------------------------- plans
+
+    /// Leaves the plan of a sweep that was stopped as its report, so that a person sees what it was about.
+    async fn publish_plan(&self, held: &mut Held<'_, S, C>) -> Result<(), Halt> {
+        let (from, to) = (held.sweep.plan_target(), held.sweep.report());
+        for (number, file) in (1..).zip(&held.cursor.plan) {
+            let source = ObjectRef::new(&*from.bucket, from.key(file.number));
+            let report = ObjectRef::new(&*to.bucket, to.key(number));
+            retrying(|| self.store.copy(&source, &report, shared::store::CopyOptions::default())).await?;
+            held.cursor.reports.push(report.to_string());
+        }
+        self.clear_plan(held).await;
+        held.cursor.plan.clear();
+        Ok(())
+    }
+
+    /// Removes the plan, of which the report has every row. Left over, it does no harm.
+    async fn clear_plan(&self, held: &Held<'_, S, C>) {
+        let target = held.sweep.plan_target();
+        let last = held.cursor.plan.last().map_or(0, |file| file.number);
+        let items: Vec<_> = (1..=last)
+            .map(|number| DeleteItem { key: target.key(number), version_id: None, if_match: None })
+            .collect();
+        for items in items.chunks(1000) {
+            if let Err(error) = retrying(|| self.store.delete_batch(self.audit_bucket, items)).await {
+                tracing::warn!(rule = held.sweep.rule.id, %error, "the plan is left over");
+            }
+        }
+    }
+}
+
+impl<S: ObjectStore, C: Clock> Held<'_, S, C> {
+    fn started(&self) -> (String, Timestamp) {
+        (self.sweep.id.to_string(), self.sweep.started_at)
+    }
+
+    fn note(&mut self, file: Option<&ReportFile>) {
+        if let Some(file) = file {
+            self.cursor.reports.push(file.object.to_string());
+            self.next_report = file.number + 1;
+        }
+    }
+
+    /// Why the plan must not be carried out.
+    fn refusal(
+        &self,
+        braked: Option<&str>,
+        last: Option<&LastSweep>,
+        confirmed: &[String],
+    ) -> Option<Reason> {
+        let circumstances = Circumstances { last, braked, confirmed, sweep_id: &self.sweep.id };
+        brake::stops(self.sweep.rule, &self.cursor.tally, circumstances)
+    }
+
+    fn end(self, outcome: Outcome, complete: bool, goes_on: bool) -> RuleEnd {
+        let Self { sweep, cursor, at_start, .. } = &self;
+        let added = cursor.tally.since(at_start);
+        let report = cursor.reports.last().map(String::as_str);
+        sweep.end(outcome, &cursor.tally, added, (complete, goes_on), cursor.missing_references, report)
+    }
+}
+
+impl<S, C> Sweep<'_, S, C> {
+    /// How the rule ended, with its numbers.
+    pub(super) fn end(
+        &self,
+        outcome: Outcome,
+        tally: &Tally,
+        added: Tally,
+        (complete, goes_on): (bool, bool),
+        missing_references: Option<u64>,
+        report: Option<&str>,
+    ) -> RuleEnd {
+        let Tally { scanned, expired, expired_bytes, deleted, deleted_bytes, changed, held, errors, .. } =
+            tally;
+        let sweep = json!({
+            "id": &*self.id,
+            "rule": self.rule.id,
+            "complete": complete,
+            "scanned": scanned,
+            "expired": expired,
+            "expired_bytes": expired_bytes,
+            "deleted": deleted,
+            "changed": changed,
+            "held": held,
+            "errors": errors,
+            "deleted_bytes": deleted_bytes,
+            "missing_references": missing_references,
+            "report": report,
+        });
+        RuleEnd { outcome: outcome.with("sweep", without_nulls(sweep)), goes_on, added }
+    }
+}
+
+/// How a sweep that came to its end ended.
+pub(super) fn outcome_of(tally: &Tally) -> Outcome {
+    let (errors, again) = (tally.errors, tally.retryable_errors);
+    if again > 0 {
+        let message = format!("{errors} deletes failed, {again} of which may succeed in another sweep.");
+        Outcome::failed(Reason::new("deletes-failed", message), RetryClass::Retryable)
+    } else if errors > 0 {
+        let message = format!("{errors} deletes failed, for the reasons in the report.");
+        Outcome { reason: Some(Reason::new("deletes-failed", message)), ..Outcome::of(Status::Swept) }
+    } else {
+        Outcome::of(Status::Swept)
+    }
+}
+
+fn without_nulls(mut value: Value) -> Value {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    value
+}

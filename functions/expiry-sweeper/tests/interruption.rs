@@ -1,0 +1,327 @@
+//! The sweeper is stopped at any moment: by its deadline, by a kill, by whatever a store can do wrong.
+//!
+//! Whatever happens, the sweeps that follow complete it, and an independent look finds every expired object
+//! gone, no other one gone, and every key that is gone exactly once in the reports.
+
+#![expect(clippy::unwrap_used, reason = "what helpers of tests cannot do, fails the test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use shared::object_ref::ObjectRef;
+use shared::store::{FaultStore, ObjectStore, Operation, PutOptions, RecordingStore};
+use support::hooked::{Hook, Hooked};
+use support::*;
+
+/// Old and young objects under `a/`, and their keys.
+async fn filled(world: &World, old: usize, young: usize) -> (Vec<String>, Vec<String>) {
+    world.fill("a/old/", old).await;
+    world.clock.advance(DAY);
+    world.fill("a/young/", young).await;
+    world.clock.advance(1);
+    let keys = |prefix: &str, count| (0..count).map(|n| format!("{prefix}{n:06}")).collect();
+    (keys("a/old/", old), keys("a/young/", young))
+}
+
+/// Sweeps until it says that it is complete. What fails for now is called again, as a schedule does.
+async fn until_complete(world: &World, rules: &Value) {
+    for _ in 0..20 {
+        let policy = policy(rules);
+        let variables = [("SWEEP_POLICY", &*policy)];
+        if let Ok(answer) = invoke(world.store.clone(), &world.clock, &variables, &json!({}), 900).await
+            && answer["complete"] == true
+        {
+            return;
+        }
+        world.clock.advance(1000);
+    }
+    unreachable!("not complete after 20 invocations");
+}
+
+#[tokio::test]
+async fn five_rules_are_swept_over_many_short_invocations_and_each_key_is_reported_once() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(100);
+    let rules: Vec<_> = (0..5)
+        .map(|n| json!({"id": format!("r{n}"), "bucket": "files", "prefix": format!("{n}/"), "expire_after": "1d"}))
+        .collect();
+    let (mut expired, mut live) = (Vec::new(), Vec::new());
+    for n in 0..5 {
+        world.fill(&format!("{n}/old/"), 2600).await;
+        expired.extend((0..2600).map(|i| format!("{n}/old/{i:06}")));
+    }
+    world.clock.advance(DAY);
+    for n in 0..5 {
+        world.fill(&format!("{n}/young/"), 50).await;
+        live.extend((0..50).map(|i| format!("{n}/young/{i:06}")));
+    }
+    let policy = policy(&json!(rules));
+    // Each look at the clock takes 60 ms, so that an invocation comes to its end somewhere.
+    let ticking = world.clock.stepping(60);
+    let mut invocations = 0;
+    loop {
+        invocations += 1;
+        assert!(invocations < 200, "it does not get on");
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+        assert_eq!(answer["outcomes"].as_array().unwrap().len(), 5);
+        if answer["complete"] == true {
+            break;
+        }
+    }
+    assert!(invocations > 5, "{invocations} invocations");
+    world.check(&expired, &live).await;
+    // All of it is one sweep, with one folder and one summary.
+    let folders: std::collections::BTreeSet<_> = world
+        .keys("audit", "sweeps/2026")
+        .await
+        .iter()
+        .map(|key| key.rsplit_once('/').unwrap().0.to_owned())
+        .collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    let folder = folders.first().unwrap();
+    let summary: Value =
+        serde_json::from_str(&world.read("audit", &format!("{folder}/summary.json")).await).unwrap();
+    assert_eq!(summary["complete"], true);
+    for rule in summary["rules"].as_array().unwrap() {
+        assert_eq!((&rule["deleted"], &rule["scanned"]), (&json!(2600), &json!(2650)), "{rule}");
+    }
+    assert!(world.keys("audit", &format!("{folder}/r0.plan")).await.is_empty(), "no plan is left over");
+}
+
+#[tokio::test]
+async fn a_plan_too_goes_on_where_it_had_to_stop() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(50);
+    let (old, _) = filled(&world, 3000, 10).await;
+    let policy = json!({"version": 1, "rules": [daily()]}).to_string();
+    let ticking = world.clock.stepping(100);
+    for invocation in 1.. {
+        assert!(invocation < 100, "it does not get on");
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+        if answer["complete"] == true {
+            assert!(invocation > 1);
+            assert_eq!(answer["outcomes"][0]["sweep"]["expired"], 3000);
+            break;
+        }
+    }
+    assert_eq!(world.reported("planned").await, old);
+    assert_eq!(world.keys("files", "").await.len(), 3010);
+}
+
+/// A world in which 1,200 of 1,220 objects are due, seen in pages of 500.
+async fn due() -> (World, Vec<String>, Vec<String>) {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(500);
+    let (expired, live) = filled(&world, 1200, 20).await;
+    (world, expired, live)
+}
+
+/// The rules of these tests; the second one costs a request per object.
+fn rules() -> Value {
+    json!([rule(&json!({"expire_after": "1d", "quarantine_before_delete": false}))])
+}
+
+async fn number_of_calls() -> u64 {
+    let (world, ..) = due().await;
+    let store = Arc::new(RecordingStore::new(world.store.clone()));
+    sweep_in(&world, store.clone(), &rules()).await;
+    store.calls().len() as u64
+}
+
+#[tokio::test]
+async fn after_a_kill_at_any_call_the_next_sweep_completes_it() {
+    let calls = number_of_calls().await;
+    let killed = async |n: u64, hook: Hook| {
+        let (world, expired, live) = due().await;
+        let made = AtomicU64::new(0);
+        let store = Hooked::new(world.store.clone(), move |_| {
+            if made.fetch_add(1, Ordering::SeqCst) + 1 == n { hook } else { Hook::Go }
+        });
+        // The call never ends, and the process with it.
+        let first = rules();
+        let killed = tokio::time::timeout(Duration::from_millis(300), sweep_in(&world, store, &first));
+        let ended = Box::pin(killed).await;
+        assert!(ended.is_err() || n > calls, "call {n} was never made");
+        // Until its deadline nobody else begins.
+        if world.store.head(&ObjectRef::new("audit", "sweeps/state/temp.json")).await.is_ok()
+            && ended.is_err()
+        {
+            let state = world.read("audit", "sweeps/state/temp.json").await;
+            if !serde_json::from_str::<Value>(&state).unwrap()["lease"].is_null() {
+                let answer = sweep(&world, &rules()).await;
+                assert_eq!(answer["outcomes"][0]["reason"]["code"], "already-running", "call {n}");
+            }
+        }
+        world.clock.advance(1000);
+        until_complete(&world, &rules()).await;
+        until_complete(&world, &rules()).await;
+        world.check(&expired, &live).await;
+    };
+    let all = (1..=calls).flat_map(|n| [(n, Hook::Hang), (n, Hook::HangAfter)]);
+    join_all(all.map(|(n, hook)| killed(n, hook))).await;
+}
+
+#[tokio::test]
+async fn after_a_store_that_fails_from_any_call_on_the_next_sweep_completes_it() {
+    let calls = number_of_calls().await;
+    let cut = async |n: u64, after_effect: bool| {
+        let (world, expired, live) = due().await;
+        let store = FaultStore::new(world.store.clone());
+        let store = if after_effect { store.cut_after_effect(n) } else { store.cut_after(n) };
+        let policy = policy(&rules());
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let ended = invoke(store, &world.clock, &variables, &json!({}), 900).await;
+        if let Err(error) = ended {
+            assert_eq!(error.error_type, "Retryable", "{error}");
+        }
+        world.clock.advance(1000);
+        until_complete(&world, &rules()).await;
+        world.check(&expired, &live).await;
+    };
+    let all = (1..calls).flat_map(|n| [(n, true), (n, false)]);
+    join_all(all.map(|(n, after_effect)| cut(n, after_effect))).await;
+}
+
+#[tokio::test]
+async fn with_every_twentieth_call_failing_in_every_way_the_sweeps_complete() {
+    let faulty = async |seed: u64| {
+        let mut world = World::new();
+        world.store = world.store.with_page_size(200);
+        let (expired, live) = filled(&world, 4000, 30).await;
+        let store = FaultStore::new(world.store.clone()).random(seed, 5);
+        let policy = policy(&json!([daily()]));
+        let variables = [("SWEEP_POLICY", &*policy)];
+        for _ in 0..30 {
+            let answer = invoke(store.clone(), &world.clock, &variables, &json!({}), 900).await;
+            world.clock.advance(1000);
+            if answer.is_ok_and(|answer| answer["complete"] == true)
+                && world.keys("files", "a/old/").await.is_empty()
+            {
+                break;
+            }
+        }
+        world.check(&expired, &live).await;
+        store.faults()
+    };
+    let faults = join_all((0..24).map(faulty)).await;
+    assert!(faults.iter().filter(|count| **count > 0).count() > 12, "{faults:?}");
+}
+
+#[tokio::test]
+async fn two_faults_at_any_two_calls_are_overcome() {
+    use shared::store::Fault;
+    let calls = number_of_calls().await;
+    let pair = async |a: u64, b: u64, first: Fault, second: Fault| {
+        let (world, expired, live) = due().await;
+        let store = FaultStore::new(world.store.clone()).at_call(a, first).at_call(b, second);
+        let policy = policy(&rules());
+        let variables = [("SWEEP_POLICY", &*policy)];
+        drop(invoke(store, &world.clock, &variables, &json!({}), 900).await);
+        world.clock.advance(1000);
+        until_complete(&world, &rules()).await;
+        world.check(&expired, &live).await;
+    };
+    // Every kind of fault at every call, together with another kind somewhere behind it.
+    let kinds = Fault::ALL.into_iter().zip(Fault::ALL.into_iter().cycle().skip(1));
+    let all = kinds.enumerate().flat_map(|(k, (first, second))| {
+        (1..=calls).map(move |n| (n, n + 1 + (n + k as u64) % calls, first, second))
+    });
+    for chunk in all.collect::<Vec<_>>().chunks(40) {
+        join_all(chunk.iter().map(|(a, b, first, second)| pair(*a, *b, *first, *second))).await;
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_written_again_with_the_same_content_before_the_sweep_goes_on_is_kept() {
+    let (world, mut expired, mut live) = due().await;
+    // Killed before its first delete: the plan stands.
+    let store = Hooked::new(world.store.clone(), |call| {
+        let is_delete = call.operation == Operation::DeleteBatch && call.bucket == "files";
+        if is_delete { Hook::Hang } else { Hook::Go }
+    });
+    let first = rules();
+    let killed = tokio::time::timeout(Duration::from_millis(200), sweep_in(&world, store, &first));
+    assert!(Box::pin(killed).await.is_err());
+    world.clock.advance(1000);
+    let touched = expired.remove(7);
+    world.put(&touched, "a/old/7").await;
+    live.push(touched.clone());
+    until_complete(&world, &rules()).await;
+    world.check(&expired, &live).await;
+    assert_eq!(world.reported("changed").await, [touched]);
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_replacing_objects_never_loses_one() {
+    let world = World::new();
+    let (expired, live) = filled(&world, 3000, 10).await;
+    let (store, replaced) = (world.store.clone(), Arc::new(AtomicU64::new(0)));
+    let counter = replaced.clone();
+    let hooked = Hooked::new(world.store.clone(), move |call| {
+        if call.bucket == "files" || call.operation == Operation::Put {
+            // Some that are gone, some that are about to go.
+            for _ in 0..7 {
+                let n = counter.fetch_add(1, Ordering::SeqCst);
+                let object = ObjectRef::new("files", format!("a/old/{:06}", (n * 13) % 3000));
+                let body = Bytes::from(format!("fresh {n}"));
+                store.put(&object, body, PutOptions::default()).now_or_never().unwrap().unwrap();
+            }
+        }
+        Hook::Go
+    });
+    let policy = policy(&json!([daily()]));
+    let variables = [("SWEEP_POLICY", &*policy)];
+    invoke(hooked, &world.clock, &variables, &json!({}), 900).await.unwrap();
+    let count = replaced.load(Ordering::SeqCst);
+    assert!(count > 20);
+    let fresh: Vec<_> = (0..count).map(|n| format!("a/old/{:06}", (n * 13) % 3000)).collect();
+    let left = world.keys("files", "").await;
+    for key in fresh.iter().chain(&live) {
+        assert!(left.contains(key), "{key} was lost");
+    }
+    for key in expired.iter().filter(|key| !fresh.contains(key)) {
+        assert!(!left.contains(key), "{key} is left");
+    }
+    // What was replaced first and was kept is not called deleted, and nothing is called deleted twice.
+    let deleted = world.reported("deleted").await;
+    let unique: std::collections::BTreeSet<_> = deleted.iter().collect();
+    assert_eq!(unique.len(), deleted.len());
+    let accounted = deleted.len() + world.reported("changed").await.len();
+    assert!(accounted >= expired.iter().filter(|key| !fresh.contains(key)).count());
+}
+
+#[tokio::test]
+async fn a_rule_that_is_changed_after_a_kill_first_accounts_for_what_went() {
+    let (world, expired, live) = due().await;
+    let batches = AtomicU64::new(0);
+    let store = Hooked::new(world.store.clone(), move |call| {
+        let is_delete = call.operation == Operation::DeleteBatch && call.bucket == "files";
+        match is_delete.then(|| batches.fetch_add(1, Ordering::SeqCst)) {
+            Some(0) => Hook::HangAfter,
+            Some(_) => Hook::Hang,
+            _ => Hook::Go,
+        }
+    });
+    let first = rules();
+    let killed = tokio::time::timeout(Duration::from_millis(300), sweep_in(&world, store, &first));
+    assert!(Box::pin(killed).await.is_err());
+    let gone: Vec<_> = {
+        let left = world.keys("files", "").await;
+        expired.iter().filter(|key| !left.contains(key)).cloned().collect()
+    };
+    assert!(!gone.is_empty() && gone.len() < expired.len());
+    world.clock.advance(1000);
+    let later = json!([rule(&json!({"expire_after": "30d"}))]);
+    until_complete(&world, &later).await;
+    let kept: Vec<_> = expired.into_iter().filter(|key| !gone.contains(key)).chain(live).collect();
+    world.check(&gone, &kept).await;
+}

@@ -1,0 +1,154 @@
+//! A store that lets a test step in before a call, hold a call for ever, or take abilities away.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::object_ref::{ETag, ObjectRef};
+use shared::store::{
+    Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, MemoryStore,
+    ObjectMeta, ObjectStore, Operation, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage,
+    VersionPage,
+};
+
+/// What is done with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// It is carried out.
+    Go,
+    /// It is not carried out, and never ends.
+    Hang,
+    /// It is carried out, and never ends.
+    HangAfter,
+}
+
+/// A store with a hook before each call.
+#[derive(Clone)]
+pub(crate) struct Hooked {
+    pub(crate) inner: MemoryStore,
+    hook: Arc<dyn Fn(&Call) -> Hook + Send + Sync>,
+    conditional_delete: bool,
+}
+
+impl Hooked {
+    pub(crate) fn new(inner: MemoryStore, hook: impl Fn(&Call) -> Hook + Send + Sync + 'static) -> Self {
+        Self { inner, hook: Arc::new(hook), conditional_delete: true }
+    }
+
+    pub(crate) fn without_conditions(mut self) -> Self {
+        self.conditional_delete = false;
+        self
+    }
+
+    async fn around<T>(&self, call: Call, run: impl Future<Output = T>) -> T {
+        match (self.hook)(&call) {
+            Hook::Go => run.await,
+            Hook::Hang => std::future::pending().await,
+            Hook::HangAfter => {
+                drop(run.await);
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+impl ObjectStore for Hooked {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { conditional_delete: self.conditional_delete, ..self.inner.capabilities() }
+    }
+
+    async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {
+        self.around(Call::on_object(Operation::Head, object), self.inner.head(object)).await
+    }
+
+    async fn get(&self, object: &ObjectRef, options: GetOptions) -> StoreResult<GetResult> {
+        self.around(Call::on_object(Operation::Get, object), self.inner.get(object, options)).await
+    }
+
+    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+        self.around(Call::on_object(Operation::Put, object), self.inner.put(object, body, options)).await
+    }
+
+    async fn copy(
+        &self,
+        source: &ObjectRef,
+        destination: &ObjectRef,
+        options: CopyOptions,
+    ) -> StoreResult<PutResult> {
+        let call = Call::on_object(Operation::Copy, destination);
+        self.around(call, self.inner.copy(source, destination, options)).await
+    }
+
+    async fn delete(&self, object: &ObjectRef, if_match: Option<&ETag>) -> StoreResult<()> {
+        self.around(Call::on_object(Operation::Delete, object), self.inner.delete(object, if_match)).await
+    }
+
+    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+        assert!(self.conditional_delete || items.iter().all(|item| item.if_match.is_none()));
+        let call = Call::on_bucket(Operation::DeleteBatch, bucket);
+        self.around(call, self.inner.delete_batch(bucket, items)).await
+    }
+
+    async fn list(&self, bucket: &str, options: ListOptions) -> StoreResult<ListPage> {
+        self.around(Call::on_bucket(Operation::List, bucket), self.inner.list(bucket, options)).await
+    }
+
+    async fn list_versions(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<(String, Option<String>)>,
+    ) -> StoreResult<VersionPage> {
+        let call = Call::on_bucket(Operation::ListVersions, bucket);
+        self.around(call, self.inner.list_versions(bucket, prefix, after)).await
+    }
+
+    async fn list_uploads(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<(String, Option<String>)>,
+    ) -> StoreResult<UploadPage> {
+        let call = Call::on_bucket(Operation::ListUploads, bucket);
+        self.around(call, self.inner.list_uploads(bucket, prefix, after)).await
+    }
+
+    async fn get_tags(&self, object: &ObjectRef) -> StoreResult<Tags> {
+        self.around(Call::on_object(Operation::GetTags, object), self.inner.get_tags(object)).await
+    }
+
+    async fn put_tags(&self, object: &ObjectRef, tags: &Tags) -> StoreResult<()> {
+        self.around(Call::on_object(Operation::PutTags, object), self.inner.put_tags(object, tags)).await
+    }
+
+    async fn create_upload(&self, object: &ObjectRef, options: PutOptions) -> StoreResult<String> {
+        let call = Call::on_object(Operation::CreateUpload, object);
+        self.around(call, self.inner.create_upload(object, options)).await
+    }
+
+    async fn upload_part(
+        &self,
+        object: &ObjectRef,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> StoreResult<ETag> {
+        let call = Call::on_object(Operation::UploadPart, object);
+        self.around(call, self.inner.upload_part(object, upload_id, number, body)).await
+    }
+
+    async fn complete_upload(
+        &self,
+        object: &ObjectRef,
+        upload_id: &str,
+        parts: &[(u16, ETag)],
+        precondition: Precondition,
+    ) -> StoreResult<PutResult> {
+        let call = Call::on_object(Operation::CompleteUpload, object);
+        self.around(call, self.inner.complete_upload(object, upload_id, parts, precondition)).await
+    }
+
+    async fn abort_upload(&self, object: &ObjectRef, upload_id: &str) -> StoreResult<()> {
+        let call = Call::on_object(Operation::AbortUpload, object);
+        self.around(call, self.inner.abort_upload(object, upload_id)).await
+    }
+}

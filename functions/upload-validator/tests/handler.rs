@@ -855,6 +855,19 @@ async fn a_store_without_conditions_is_looked_at_right_before_a_delete() {
 }
 
 #[tokio::test]
+async fn a_store_that_counts_no_tags_is_asked_for_them() {
+    let memory = store();
+    let ticket = ticket(&claims(KEY));
+    let event = upload_with(&memory, KEY, &png(1), Some(&ticket), &[("team", "red")]).await;
+    let silent = Meddled::new(memory.clone()).without_conditions().replacing_bodies(|mut result| {
+        result.meta.tag_count = None;
+        result
+    });
+    assert_eq!(outcome(silent, config(&[]), &event).await["status"], "accepted");
+    assert_eq!(tags(&memory, KEY).await["team"], "red");
+}
+
+#[tokio::test]
 async fn one_bad_record_does_not_stop_the_others_of_its_batch() {
     let memory = store();
     let good = ticketed(&memory, KEY, &png(1)).await;

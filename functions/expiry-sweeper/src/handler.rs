@@ -281,6 +281,23 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         let mut failures = 0;
         for RuleEnd { outcome, added, .. } in ends {
             telemetry::record(outcome, Some(added.deleted_bytes));
+            if let Some(sweep) = outcome.detail.get("sweep") {
+                tracing::info!(
+                    rule = sweep["rule"].as_str(),
+                    sweep_id = sweep["id"].as_str(),
+                    complete = sweep["complete"].as_bool(),
+                    scanned = added.scanned,
+                    expired = added.expired,
+                    deleted = added.deleted,
+                    changed = added.changed,
+                    held = added.held,
+                    errors = added.errors,
+                    deleted_bytes = added.deleted_bytes,
+                    status = outcome.status.as_str(),
+                    duration_ms = outcome.duration_ms,
+                    "rule"
+                );
+            }
             sum.add(added);
             failures += u64::from(outcome.status == Status::Failed);
         }

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
-use shared::store::{GetOptions, ObjectStore, StoreErrorKind};
+use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::batch::{Done, Fate, Item};
 use super::pace::MOST_AT_ONCE;
@@ -16,8 +16,8 @@ use super::plan_reader::{Group, PlanReader};
 use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
+use crate::ranges::Ranges;
 use crate::report::{ReportWriter, Row, RowDecoder, RowResult, UploadState};
-use crate::retry::retrying;
 
 /// How the deleting of an invocation ended.
 pub(crate) enum Ended {
@@ -142,14 +142,14 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         };
         let mut tally = acting.before.clone();
         let mut rows = 0;
-        let found = match retrying(|| self.store.get(&object, GetOptions::default())).await {
-            Ok(found) => found,
+        let mut bytes = match Ranges::open(self.store, &object).await {
+            Ok(bytes) => bytes,
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        let (mut body, mut decoder) = (found.body, RowDecoder::new());
-        while let Some(bytes) = body.next().await {
-            for row in decoder.push(&bytes?)? {
+        let mut decoder = RowDecoder::new();
+        while let Some(bytes) = bytes.next().await? {
+            for row in decoder.push(&bytes)? {
                 rows += 1;
                 // What the plan held has been counted there.
                 if row.error.as_deref() != Some(HOLD_TAG) {

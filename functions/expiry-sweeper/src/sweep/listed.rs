@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::outcome::{Outcome, Reason, RetryClass, Status};
-use shared::store::{GetOptions, ListedEntry, ObjectStore, StoreErrorKind};
+use shared::store::{ListedEntry, ObjectStore, StoreErrorKind};
 
 use super::act::fates;
 use super::batch::Done;
@@ -19,9 +19,8 @@ use super::verify::Verifier;
 use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
 use crate::cdn::Cdn;
 use crate::policy::{Mode, Rule, Target};
+use crate::ranges::Ranges;
 use crate::report::{ReportTarget, ReportWriter, RowDecoder, RowResult};
-use crate::retry::retrying;
-use futures::StreamExt;
 
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
@@ -117,14 +116,14 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// The numbers of the report that an earlier attempt has written.
     async fn reported(&self, target: &ReportTarget) -> Result<Option<Tally>, Halt> {
         let object = ObjectRef::new(self.audit_bucket, target.key(1));
-        let found = match retrying(|| self.store.get(&object, GetOptions::default())).await {
-            Ok(found) => found,
+        let mut bytes = match Ranges::open(self.store, &object).await {
+            Ok(bytes) => bytes,
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let (mut tally, mut body, mut decoder) = (Tally::default(), found.body, RowDecoder::new());
-        while let Some(bytes) = body.next().await {
-            for row in decoder.push(&bytes?)? {
+        let (mut tally, mut decoder) = (Tally::default(), RowDecoder::new());
+        while let Some(bytes) = bytes.next().await? {
+            for row in decoder.push(&bytes)? {
                 tally.expired += 1;
                 tally.expired_bytes += row.size_bytes.unwrap_or_default();
                 tally.add(&Tally::of_result(&row));

@@ -2,14 +2,12 @@
 
 use std::collections::VecDeque;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use shared::object_ref::ObjectRef;
-use shared::store::{GetOptions, ObjectStore, StoreError, StoreErrorKind, StoreResult};
+use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::{Halt, Place, PlanFile};
+use crate::ranges::Ranges;
 use crate::report::{ReportTarget, Row, RowDecoder};
-use crate::retry::{MAX_ATTEMPTS, pause, retrying};
 
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
@@ -24,11 +22,11 @@ pub(super) struct PlanReader<'s, S> {
     files: Vec<PlanFile>,
     /// The next row.
     place: Place,
-    open: Option<Open>,
+    open: Option<Open<'s, S>>,
 }
 
-struct Open {
-    body: BoxStream<'static, StoreResult<bytes::Bytes>>,
+struct Open<'s, S> {
+    bytes: Ranges<'s, S>,
     decoder: RowDecoder,
     rows: VecDeque<Row>,
     /// Rows that come before the place.
@@ -48,31 +46,8 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
         Self { store, target, files, place, open: None }
     }
 
-    /// The next rows; `None` at the end. Only rows of one bucket and one sweep come together.
+    /// The next rows; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Group>, Halt> {
-        let mut attempt = 1;
-        loop {
-            match self.read().await {
-                Ok(group) => return Ok(group),
-                // A body that broke off is opened again, at the place that was reached.
-                Err(Broken::Store(error)) if is_broken_off(&error) && attempt < MAX_ATTEMPTS => {
-                    self.open = None;
-                    pause(attempt).await;
-                    attempt += 1;
-                }
-                Err(Broken::Store(error)) if error.kind == StoreErrorKind::NotFound => {
-                    return Err(Halt::permanent(
-                        PLAN_MISSING,
-                        format!("The plan of the sweep is gone: {error}."),
-                    ));
-                }
-                Err(Broken::Store(error)) => return Err(error.into()),
-                Err(Broken::Halt(halt)) => return Err(halt),
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Option<Group>, Broken> {
         loop {
             let Some(PlanFile { number, .. }) = self.files.get(self.place.file).copied() else {
                 return Ok(None);
@@ -81,9 +56,16 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                 Some(open) => open,
                 None => {
                     let object = ObjectRef::new(&*self.target.bucket, self.target.key(number));
-                    let found = retrying(|| self.store.get(&object, GetOptions::default())).await?;
+                    let bytes =
+                        Ranges::open(self.store, &object).await.map_err(|error| match error.kind {
+                            StoreErrorKind::NotFound => Halt::permanent(
+                                PLAN_MISSING,
+                                format!("The plan of the sweep is gone: {error}."),
+                            ),
+                            _ => error.into(),
+                        })?;
                     self.open.insert(Open {
-                        body: found.body,
+                        bytes,
                         decoder: RowDecoder::new(),
                         rows: VecDeque::new(),
                         to_skip: self.place.row,
@@ -92,13 +74,13 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                 }
             };
             while open.rows.len() < BATCH && !open.ended {
-                match open.body.next().await {
+                match open.bytes.next().await? {
                     None => {
-                        open.decoder.finish().map_err(|error| Broken::Halt(error.into()))?;
+                        open.decoder.finish()?;
                         open.ended = true;
                     }
                     Some(bytes) => {
-                        let rows = open.decoder.push(&bytes?).map_err(|error| Broken::Halt(error.into()))?;
+                        let rows = open.decoder.push(&bytes)?;
                         let skipped = open.to_skip.min(rows.len() as u64);
                         open.to_skip -= skipped;
                         open.rows
@@ -116,19 +98,4 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
             return Ok(Some(Group { rows, end: self.place }));
         }
     }
-}
-
-enum Broken {
-    Store(StoreError),
-    Halt(Halt),
-}
-
-impl From<StoreError> for Broken {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-fn is_broken_off(error: &StoreError) -> bool {
-    matches!(error.kind, StoreErrorKind::Truncated | StoreErrorKind::Timeout | StoreErrorKind::Unavailable)
 }

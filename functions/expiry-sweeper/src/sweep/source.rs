@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::store::{ListOptions, ListedEntry, ListedVersion, ObjectStore, PendingUpload, StoreResult};
 
-use crate::policy::{Rule, Target};
+use crate::policy::{Criterion, Rule, Target};
 
 /// The last thing that was decided, from which another invocation can go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,14 @@ pub(crate) enum Next {
     End,
 }
 
+/// Objects of a page where each of them may cost a request: a page is decided about as a whole, and that has
+/// to fit into the shortest invocation.
+const LOOKUPS_PER_PAGE: u16 = 200;
+
+fn costs_lookups(rule: &Rule) -> bool {
+    matches!(rule.criterion, Criterion::Own { .. }) || rule.hold_tag.is_some()
+}
+
 /// Reads one page; `None` at the end.
 pub(crate) async fn page<S: ObjectStore>(
     store: &S,
@@ -63,7 +71,8 @@ pub(crate) async fn page<S: ObjectStore>(
     let (bucket, prefix) = (&rule.bucket, &rule.prefix);
     let read = match rule.target() {
         Target::Objects => {
-            let mut options = ListOptions { prefix: prefix.clone(), ..ListOptions::default() };
+            let max_keys = costs_lookups(rule).then_some(LOOKUPS_PER_PAGE);
+            let mut options = ListOptions { prefix: prefix.clone(), max_keys, ..ListOptions::default() };
             match next {
                 Next::After(Some(Position::Object { key })) => options.start_after = Some(key),
                 Next::Token(token) => options.continuation = Some(token),

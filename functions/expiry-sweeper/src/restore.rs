@@ -132,8 +132,13 @@ pub async fn restore(
     mut each: impl FnMut(&Row, &Restored),
 ) -> Result<RestoreTotals, RestoreError> {
     let mut totals = RestoreTotals::default();
+    let is_folder = report.key.ends_with('/');
     for report in reports(store, report).await? {
-        restore_report(store, &report, apply, &mut totals, &mut each).await?;
+        match restore_report(store, &report, apply, &mut totals, &mut each).await {
+            Err(RestoreError::Report { problem: ReadError::NotAReport, .. })
+                if is_folder && is_list_of_missing(&report.key) => {}
+            restored => restored?,
+        }
     }
     Ok(totals)
 }
@@ -148,8 +153,7 @@ async fn reports(store: &impl ObjectStore, report: &ObjectRef) -> Result<Vec<Obj
     let mut found = Vec::new();
     loop {
         let page = retrying(|| store.list(&report.bucket, options.clone())).await?;
-        let is_report = |key: &str| key.ends_with(".csv") && !is_list_of_missing(key);
-        let reports = page.objects.into_iter().filter(|entry| is_report(&entry.key));
+        let reports = page.objects.into_iter().filter(|entry| entry.key.ends_with(".csv"));
         found.extend(reports.map(|entry| ObjectRef::new(&*report.bucket, entry.key)));
         options.continuation = page.continuation;
         if options.continuation.is_none() {
@@ -159,8 +163,8 @@ async fn reports(store: &impl ObjectStore, report: &ObjectRef) -> Result<Vec<Obj
     if found.is_empty() { Err(RestoreError::NoReports(report.clone())) } else { Ok(found) }
 }
 
-/// Whether `key` is not a report, but a list of references whose object is missing: `{rule}.missing.csv`,
-/// `{rule}.missing.2.csv`.
+/// Whether `key` may name a list of references whose object is missing: `{rule}.missing.csv`,
+/// `{rule}.missing.2.csv`. A rule may have such a name, too, so that its content decides.
 fn is_list_of_missing(key: &str) -> bool {
     let name = key.strip_suffix(".csv").unwrap_or(key);
     let name = match name.rsplit_once('.') {

@@ -81,9 +81,6 @@ pub struct Progress {
     /// The report in the writing, should its writer die.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<UploadState>,
-    /// Journals whose rows are in that report.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reported: Vec<String>,
 }
 
 /// The last sweep of a rule that was finished: what an anomaly is measured by.

@@ -45,7 +45,6 @@ fn progress(cursor: &str) -> Progress {
         summary: summary(),
         next_report: 2,
         upload: None,
-        reported: vec![],
     }
 }
 

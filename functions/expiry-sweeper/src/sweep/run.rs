@@ -472,7 +472,6 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             summary: self.summary_of(rule, cursor, *started_at, false, None),
             next_report,
             upload,
-            reported: Vec::new(),
         }
     }
 

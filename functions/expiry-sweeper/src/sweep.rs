@@ -34,6 +34,7 @@ mod listed;
 mod pace;
 mod plan;
 mod plan_reader;
+mod ranges;
 mod run;
 mod source;
 mod verify;
@@ -41,6 +42,7 @@ mod verify;
 pub(crate) use act::{Ended, Intent};
 pub(crate) use audit::Audit;
 pub(crate) use plan::Sink;
+pub use ranges::KeyRange;
 pub(crate) use run::{Request, RuleEnd};
 pub use source::Position;
 
@@ -134,6 +136,9 @@ pub enum Phase {
     Listing {
         /// What was decided last; `None` at the beginning.
         after: Option<Position>,
+        /// The ranges of keys that are not at their end, where they are listed at once.
+        #[serde(default)]
+        ranges: Vec<KeyRange>,
     },
     /// To delete.
     Acting(Acting),
@@ -146,7 +151,7 @@ pub enum Phase {
 
 impl Default for Phase {
     fn default() -> Self {
-        Self::Listing { after: None }
+        Self::Listing { after: None, ranges: Vec::new() }
     }
 }
 

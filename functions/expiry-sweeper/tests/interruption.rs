@@ -325,3 +325,48 @@ async fn a_rule_that_is_changed_after_a_kill_first_accounts_for_what_went() {
     let kept: Vec<_> = expired.into_iter().filter(|key| !gone.contains(key)).chain(live).collect();
     world.check(&gone, &kept).await;
 }
+
+#[tokio::test]
+async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(200);
+    let (mut expired, mut live) = (Vec::new(), Vec::new());
+    for folder in 0..40 {
+        for n in 0..(folder % 7) * 40 {
+            // Folders within folders, keys beside them, and keys that differ from a folder in their last character.
+            for key in [
+                format!("a/{folder:02}/{n:03}"),
+                format!("a/{folder:02}/x/{n}"),
+                format!("a/{folder:02}0{n}"),
+            ] {
+                world.put(&key, &key).await;
+                expired.push(key);
+            }
+        }
+    }
+    world.clock.advance(DAY);
+    for folder in 0..40 {
+        let key = format!("a/{folder:02}/young");
+        world.put(&key, "y").await;
+        live.push(key);
+    }
+    let policy = policy(&json!([daily()]));
+    let ticking = world.clock.stepping(100);
+    let mut most_ranges = 0;
+    for invocation in 1.. {
+        assert!(invocation < 60, "it does not get on");
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+        let state = world.read("audit", "sweeps/state/temp.json").await;
+        let ranges = &serde_json::from_str::<Value>(&state).unwrap()["progress"]["cursor"]["phase"]["listing"]
+            ["ranges"];
+        most_ranges = most_ranges.max(ranges.as_array().map_or(0, Vec::len));
+        if answer["complete"] == true {
+            assert!(invocation > 2, "{invocation}");
+            assert!(most_ranges > 1, "{most_ranges} ranges at once");
+            assert_eq!(answer["outcomes"][0]["sweep"]["scanned"], expired.len() + live.len(), "{answer}");
+            break;
+        }
+    }
+    world.check(&expired, &live).await;
+}

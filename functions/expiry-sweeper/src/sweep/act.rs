@@ -12,7 +12,7 @@ use shared::store::{ObjectStore, StoreErrorKind};
 use super::batch::{Done, Fate, Item};
 use super::pace::MOST_AT_ONCE;
 use super::plan::HOLD_TAG;
-use super::plan_reader::{Group, PlanReader};
+use super::plan_reader::{Group, PlanReader, batch_of};
 use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
@@ -62,7 +62,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let Phase::Acting(Acting { place, .. }) = cursor.phase.clone() else { return Ok(Ended::Complete) };
         let verifier = (look_again && self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
-        let reader = PlanReader::new(self.store, self.plan_target(), cursor.plan.clone(), place);
+        let reader =
+            PlanReader::new(self.store, self.plan_target(), cursor.plan.clone(), place, batch_of(self.rule));
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;

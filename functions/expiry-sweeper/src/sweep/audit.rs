@@ -31,7 +31,7 @@ impl<'s, S: ObjectStore> Audit<'s, S> {
         let options = ReferenceOptions {
             prefix: sweep.rule.prefix.clone(),
             start_after: match &cursor.phase {
-                Phase::Listing { after: Some(Position::Object { key }) } => Some(key.clone()),
+                Phase::Listing { after: Some(Position::Object { key }), .. } => Some(key.clone()),
                 _ => None,
             },
             now: sweep.clock.now(),

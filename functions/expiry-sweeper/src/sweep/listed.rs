@@ -13,7 +13,7 @@ use shared::store::{ListedEntry, ObjectStore, StoreErrorKind};
 use super::act::fates;
 use super::batch::Done;
 use super::gone::Gone;
-use super::plan_reader::BATCH;
+use super::plan_reader::batch_of;
 use super::run::outcome_of;
 use super::verify::Verifier;
 use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
@@ -74,7 +74,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 if sweep.is_over() {
                     return Err(over());
                 }
-                let group = rows.by_ref().take(BATCH).collect();
+                let group = rows.by_ref().take(batch_of(rule)).collect();
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
                 let Done { rows, tally: added, halt } = sweep.carry_out(items, true).await;
                 report.append(&rows).await?;

@@ -12,7 +12,7 @@ use super::audit::Audit;
 use super::source::{Next, Page, page};
 use super::{CLOCK_TOLERANCE, Cursor, Halt, Phase, PlanFile, Position, Sweep, Tally};
 use crate::decision::{Decision, Facts, Keep, OwnTime, decide, in_metadata, in_tags, needs_own_time};
-use crate::policy::{Criterion, OwnExpiry, Rule};
+use crate::policy::{Criterion, OwnExpiry, Rule, Target};
 use crate::report::{Action, ReportFile, ReportTarget, ReportWriter, Row, RowResult};
 use crate::retry::retrying;
 
@@ -45,7 +45,7 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
     }
 
     /// Appends rows; answers the object that is finished by them, if one is.
-    async fn append(&mut self, rows: &[Row]) -> StoreResult<Option<ReportFile>> {
+    pub(super) async fn append(&mut self, rows: &[Row]) -> StoreResult<Option<ReportFile>> {
         if rows.is_empty() {
             return Ok(None);
         }
@@ -85,7 +85,7 @@ pub(crate) struct Judged {
 }
 
 /// Why a page is not judged to its end.
-enum Cut {
+pub(super) enum Cut {
     /// Time is over.
     Over,
     Halt(Halt),
@@ -107,7 +107,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         sink: &mut Sink<'_, S>,
         mut save: impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
     ) -> Result<bool, Halt> {
-        let Phase::Listing { after } = cursor.phase.clone() else { return Ok(true) };
+        let Phase::Listing { after, .. } = cursor.phase.clone() else { return Ok(true) };
+        if references.is_none() && self.rule.target() == Target::Objects {
+            return self.plan_ranges(cursor, sink, &mut save).await;
+        }
         let mut walk = Walk::default();
         if let Some(Position::Version { key, written, .. }) = &after {
             walk.previous = Some((key.clone(), *written));
@@ -128,7 +131,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let finished = sink.append(&judged.rows).await?;
             cursor.tally.add(&judged.tally);
             if let Some(position) = judged.position {
-                cursor.phase = Phase::Listing { after: Some(position) };
+                cursor.phase = Phase::Listing { after: Some(position), ranges: Vec::new() };
             }
             if let Some(file) = finished {
                 cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
@@ -164,7 +167,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         }
     }
 
-    async fn judge_objects(
+    pub(super) async fn judge_objects(
         &self,
         entries: &[ListedEntry],
         references: Option<&mut Audit<'_, S>>,

@@ -6,6 +6,7 @@ use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::{Halt, Place, PlanFile};
+use crate::policy::{Rule, Target};
 use crate::ranges::Ranges;
 use crate::report::{ReportTarget, Row, RowDecoder};
 
@@ -15,6 +16,16 @@ pub(super) const PLAN_MISSING: &str = "plan-missing";
 /// What one request deletes.
 pub(super) const BATCH: usize = 1000;
 
+/// The same for rules each of whose deletes costs further requests, so that a group fits into the shortest
+/// invocation.
+const COSTLY_BATCH: usize = 100;
+
+/// How many rows of the rule are carried out together.
+pub(super) fn batch_of(rule: &Rule) -> usize {
+    let is_costly = rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads;
+    if is_costly { COSTLY_BATCH } else { BATCH }
+}
+
 /// A plan, from a place on.
 pub(super) struct PlanReader<'s, S> {
     store: &'s S,
@@ -22,6 +33,8 @@ pub(super) struct PlanReader<'s, S> {
     files: Vec<PlanFile>,
     /// The next row.
     place: Place,
+    /// How many rows come together.
+    batch: usize,
     open: Option<Open<'s, S>>,
 }
 
@@ -42,8 +55,14 @@ pub(super) struct Group {
 }
 
 impl<'s, S: ObjectStore> PlanReader<'s, S> {
-    pub(super) fn new(store: &'s S, target: ReportTarget, files: Vec<PlanFile>, place: Place) -> Self {
-        Self { store, target, files, place, open: None }
+    pub(super) fn new(
+        store: &'s S,
+        target: ReportTarget,
+        files: Vec<PlanFile>,
+        place: Place,
+        batch: usize,
+    ) -> Self {
+        Self { store, target, files, place, batch, open: None }
     }
 
     /// The next rows; `None` at the end.
@@ -73,7 +92,7 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                     })
                 }
             };
-            while open.rows.len() < BATCH && !open.ended {
+            while open.rows.len() < self.batch && !open.ended {
                 match open.bytes.next().await? {
                     None => {
                         open.decoder.finish()?;
@@ -93,7 +112,7 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                 self.place = Place { file: self.place.file + 1, row: 0 };
                 continue;
             }
-            let rows: Vec<_> = open.rows.drain(..open.rows.len().min(BATCH)).collect();
+            let rows: Vec<_> = open.rows.drain(..open.rows.len().min(self.batch)).collect();
             self.place.row += rows.len() as u64;
             return Ok(Some(Group { rows, end: self.place }));
         }

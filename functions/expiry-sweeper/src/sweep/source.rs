@@ -58,8 +58,10 @@ pub(crate) enum Next {
 /// to fit into the shortest invocation.
 const LOOKUPS_PER_PAGE: u16 = 200;
 
-fn costs_lookups(rule: &Rule) -> bool {
-    matches!(rule.criterion, Criterion::Own { .. }) || rule.hold_tag.is_some()
+/// How many objects a page of the rule has; `None` for as many as the store gives.
+pub(super) fn page_size(rule: &Rule) -> Option<u16> {
+    let costs_lookups = matches!(rule.criterion, Criterion::Own { .. }) || rule.hold_tag.is_some();
+    costs_lookups.then_some(LOOKUPS_PER_PAGE)
 }
 
 /// Reads one page; `None` at the end.
@@ -71,7 +73,7 @@ pub(crate) async fn page<S: ObjectStore>(
     let (bucket, prefix) = (&rule.bucket, &rule.prefix);
     let read = match rule.target() {
         Target::Objects => {
-            let max_keys = costs_lookups(rule).then_some(LOOKUPS_PER_PAGE);
+            let max_keys = page_size(rule);
             let mut options = ListOptions { prefix: prefix.clone(), max_keys, ..ListOptions::default() };
             match next {
                 Next::After(Some(Position::Object { key })) => options.start_after = Some(key),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use shared::store::{ListOptions, ListedEntry, ObjectStore, StoreResult};
 
+use super::ranges::just_before;
 use crate::report::Row;
 use crate::retry::retrying;
 
@@ -19,7 +20,7 @@ pub(super) enum Standing {
     Changed,
 }
 
-/// Compares rows, in the order of their keys, with the listing.
+/// Compares rows, best in the order of their keys, with the listing.
 ///
 /// Of what lies between two rows at most a page is listed, so that a sparse plan costs a request per row and
 /// a dense one a request per page.
@@ -32,16 +33,24 @@ pub(super) struct Verifier<'s, S> {
     seen: Option<String>,
     /// Whether nothing follows the page.
     ended: bool,
+    /// The key that was asked for last.
+    asked: String,
 }
 
 impl<'s, S: ObjectStore> Verifier<'s, S> {
     pub(super) fn new(store: &'s S, bucket: &str, prefix: &str) -> Self {
         let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-        Self { store, bucket, prefix, page: VecDeque::new(), seen: None, ended: false }
+        Self { store, bucket, prefix, page: VecDeque::new(), seen: None, ended: false, asked: String::new() }
     }
 
     /// What stands under the row's key.
     pub(super) async fn standing(&mut self, row: &Row) -> StoreResult<Standing> {
+        // The plan of a rule that was listed in ranges is in order only here and there.
+        if row.key < self.asked {
+            (self.seen, self.ended) = (None, false);
+            self.page.clear();
+        }
+        self.asked.clone_from(&row.key);
         loop {
             while self.page.front().is_some_and(|entry| entry.key < row.key) {
                 self.page.pop_front();
@@ -78,13 +87,6 @@ fn compare(row: &Row, entry: &ListedEntry) -> Standing {
     } else {
         Standing::Changed
     }
-}
-
-/// A text that sorts before `key` and has little between itself and it: the key without its last character.
-fn just_before(key: &str) -> Option<String> {
-    let mut shorter = key.to_owned();
-    shorter.pop();
-    (!shorter.is_empty()).then_some(shorter)
 }
 
 #[cfg(test)]
@@ -139,13 +141,15 @@ mod tests {
             let mut touched = rows[3].clone();
             touched.last_modified = Some(Timestamp::UNIX_EPOCH);
             rows[3] = touched;
-            let mut verifier = Verifier::new(&store, "files", "");
-            let mut found = Vec::new();
-            for row in &rows {
-                found.push(verifier.standing(row).await.unwrap());
-            }
             use Standing::{Changed, Gone, Same};
-            assert_eq!(found, [Same, Same, Gone, Changed, Changed, Same, Gone], "pages of {page_size}");
+            let expected = [Same, Same, Gone, Changed, Changed, Same, Gone];
+            for order in [[0, 1, 2, 3, 4, 5, 6], [3, 4, 0, 6, 1, 2, 5], [6, 5, 4, 3, 2, 1, 0]] {
+                let mut verifier = Verifier::new(&store, "files", "");
+                for index in order {
+                    let found = verifier.standing(&rows[index]).await.unwrap();
+                    assert_eq!(found, expected[index], "pages of {page_size}, {}", rows[index].key);
+                }
+            }
         }
     }
 

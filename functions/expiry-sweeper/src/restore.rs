@@ -132,13 +132,8 @@ pub async fn restore(
     mut each: impl FnMut(&Row, &Restored),
 ) -> Result<RestoreTotals, RestoreError> {
     let mut totals = RestoreTotals::default();
-    let is_folder = report.key.ends_with('/');
     for report in reports(store, report).await? {
-        match restore_report(store, &report, apply, &mut totals, &mut each).await {
-            Err(RestoreError::Report { problem: ReadError::NotAReport, .. })
-                if is_folder && is_list_of_missing(&report.key) => {}
-            restored => restored?,
-        }
+        restore_report(store, &report, apply, &mut totals, &mut each).await?;
     }
     Ok(totals)
 }
@@ -161,17 +156,6 @@ async fn reports(store: &impl ObjectStore, report: &ObjectRef) -> Result<Vec<Obj
         }
     }
     if found.is_empty() { Err(RestoreError::NoReports(report.clone())) } else { Ok(found) }
-}
-
-/// Whether `key` may name a list of references whose object is missing: `{rule}.missing.csv`,
-/// `{rule}.missing.2.csv`. A rule may have such a name, too, so that its content decides.
-fn is_list_of_missing(key: &str) -> bool {
-    let name = key.strip_suffix(".csv").unwrap_or(key);
-    let name = match name.rsplit_once('.') {
-        Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => name,
-    };
-    name.ends_with(".missing")
 }
 
 async fn restore_report(
@@ -313,8 +297,7 @@ mod tests {
             put(&store, "audit", &copy, &format!("old {key}")).await;
         }
         put(&store, "files", "newer", "new").await;
-        put(&store, "audit", &format!("{FOLDER}temp-catalog.missing.csv"), "sweep_id,rule,bucket,key\r\n")
-            .await;
+        put(&store, "audit", &format!("{FOLDER}temp-catalog.missing.txt"), "u/a\n").await;
         put(&store, "audit", &format!("{FOLDER}summary.json"), "{}").await;
         store
     }
@@ -392,18 +375,6 @@ mod tests {
         ] {
             let error = restore(&store, &ObjectRef::new("audit", key), true, |_, _| ()).await.unwrap_err();
             assert_eq!(error.reason().code, code, "{key}: {error}");
-        }
-    }
-
-    #[test]
-    fn lists_of_missing_objects_are_told_from_reports() {
-        for (key, expected) in [
-            ("s/rule.csv", false),
-            ("s/rule.2.csv", false),
-            ("s/rule.missing.csv", true),
-            ("s/rule.missing.12.csv", true),
-        ] {
-            assert_eq!(is_list_of_missing(key), expected, "{key}");
         }
     }
 }

@@ -87,7 +87,7 @@ async fn the_same_holds_where_the_bucket_keeps_versions() {
 }
 
 /// A ticket for `key`, with `changes` over the claims of an honest one.
-fn ticket(cloud: &LocalCloud, key: &str, changes: Value) -> String {
+fn ticket(cloud: &LocalCloud, key: &str, changes: &Value) -> String {
     let mut claims = json!({"aud": FILES, "sub": key, "exp": SystemClock.now().as_second() + 900});
     for (name, value) in changes.as_object().unwrap() {
         claims[name] = value.clone();
@@ -108,7 +108,7 @@ async fn an_upload_in_parts_is_rejected_without_being_read() {
     let cloud = cloud(CloudOptions::default()).await;
     let object = ObjectRef::new(FILES, "tempcato/parts.png");
     let client = cloud.client();
-    let options = under(ticket(&cloud, &object.key, json!({})));
+    let options = under(ticket(&cloud, &object.key, &json!({})));
     let upload = async {
         let id = client.create_upload(&object, options).await?;
         let part = client.upload_part(&object, &id, 1, picture("chelsea.png").unwrap()).await?;
@@ -131,7 +131,7 @@ async fn an_accepted_upload_costs_three_requests_and_64_kib_at_most() {
     let chunk = [&9_000_000_u32.to_be_bytes()[..], b"teSt", &vec![0; 9_000_000], &[0; 4]].concat();
     picture.splice(end..end, chunk);
     let key = "tempcato/large.png";
-    let uploaded = cloud.upload(FILES, key, picture, under(ticket(&cloud, key, json!({})))).await.unwrap();
+    let uploaded = cloud.upload(FILES, key, picture, under(ticket(&cloud, key, &json!({})))).await.unwrap();
     assert_eq!(uploaded.status(), "accepted", "{:?}", uploaded.outcome);
     let requests: Vec<_> = cloud
         .s3
@@ -163,7 +163,7 @@ async fn a_form_of_a_browser_is_an_upload_like_any_other() {
     let object = ObjectRef::new(FILES, "tempcato/form.png");
     let upload = Upload {
         object: object.clone(),
-        ticket: ticket(&cloud, &object.key, json!({})),
+        ticket: ticket(&cloud, &object.key, &json!({})),
         content_type: Some("image/png".into()),
         min_size: 1,
         max_size: 300_000,
@@ -202,7 +202,7 @@ async fn two_ticket_headers_are_no_ticket() {
     let cloud = cloud(CloudOptions::default()).await;
     let key = cloud.s3.credentials();
     let object = ObjectRef::new(FILES, "tempcato/two.png");
-    let (first, second) = (ticket(&cloud, &object.key, json!({})), ticket(&cloud, "tempcato/x", json!({})));
+    let (first, second) = (ticket(&cloud, &object.key, &json!({})), ticket(&cloud, "tempcato/x", &json!({})));
     let signer = Signer {
         endpoint: Some(cloud.s3.endpoint()),
         path_style: true,
@@ -235,7 +235,7 @@ async fn two_ticket_headers_are_no_ticket() {
 async fn a_ticket_that_is_longer_than_metadata_may_be_is_malformed() {
     let cloud = cloud(CloudOptions::default()).await;
     let key = "tempcato/long.png";
-    let long = ticket(&cloud, key, json!({"owner": "x".repeat(3000)}));
+    let long = ticket(&cloud, key, &json!({"owner": "x".repeat(3000)}));
     // S3 itself does not take it; another store may, and then the function does not.
     let object = ObjectRef::new(FILES, key);
     let refused = cloud.client().put(&object, picture("chelsea.png").unwrap(), under(long.clone())).await;
@@ -272,7 +272,7 @@ async fn what_cannot_be_decided_now_stays_closed_and_is_decided_later() {
     let rule = FaultRule::new(Fault::Throttle).principal(UPLOAD_VALIDATOR);
     cloud.s3.inject(FaultRule { when: When::First(6), ..rule });
     let key = "tempcato/late.png";
-    let put = under(ticket(&cloud, key, json!({})));
+    let put = under(ticket(&cloud, key, &json!({})));
     let uploaded = cloud.upload(FILES, key, picture("chelsea.png").unwrap(), put).await.unwrap();
     assert_eq!(uploaded.status(), "accepted", "{:?}", uploaded.report.result);
     assert!(uploaded.attempts > 1);

@@ -28,6 +28,11 @@ replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FU
 	@test -n "$(EVENT)" || { echo "error: name an event, such as EVENT=events/s3-put.json" >&2; exit 2; }
 	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION) --runtime $(RUNTIME)
 
+sweep: toolchain ## sweeps a store by a policy; POLICY=file AUDIT_BUCKET=… APPLY=1 RULE=… CONFIRM=… ENDPOINT=http://…
+	@test -n "$(POLICY)" || { echo "error: name a retention policy by POLICY=file" >&2; exit 2; }
+	@$(LOCAL_CLOUD) sweep "$(POLICY)" $(if $(APPLY),--apply) $(if $(RULE),--rule "$(RULE)") $(if $(CONFIRM),--confirm "$(CONFIRM)") \
+	  $(if $(AUDIT_BUCKET),--audit-bucket "$(AUDIT_BUCKET)") $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
+
 restore: toolchain ## puts back what a sweep quarantined; REPORT=s3://audit/sweeps/<date>/<id>/ APPLY=1
 	@test -n "$(REPORT)" || { echo "error: name a report or a sweep's folder by REPORT=s3://audit/sweeps/<date>/<id>/" >&2; exit 2; }
 	@$(LOCAL_CLOUD) restore "$(REPORT)" $(if $(APPLY),--apply)

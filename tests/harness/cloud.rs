@@ -56,6 +56,8 @@ pub struct CloudOptions {
     pub binaries: PathBuf,
     /// Variables of the functions, beside those that lead them to the embedded S3: function, name, value.
     pub variables: Vec<(String, String, String)>,
+    /// Whether uploads reach the functions. Without, only what is invoked works.
+    pub notifies: bool,
     /// Whether the files bucket keeps versions.
     pub versioned_files: bool,
     /// How many processes of each function run at the same time.
@@ -78,6 +80,7 @@ impl Default for CloudOptions {
             port: 0,
             binaries: built_binaries(),
             variables: Vec::new(),
+            notifies: true,
             versioned_files: false,
             instances: 2,
             timeout: Duration::from_secs(60),
@@ -197,7 +200,8 @@ impl LocalCloud {
         for name in [AVATAR_TRANSCODER, UPLOAD_VALIDATOR, EXPIRY_SWEEPER] {
             functions.insert(name, Function::start(config_of(name, &options, &s3, &issuer))?);
         }
-        for (bucket, name) in [(UPLOADS, AVATAR_TRANSCODER), (FILES, UPLOAD_VALIDATOR)] {
+        let triggers = [(UPLOADS, AVATAR_TRANSCODER), (FILES, UPLOAD_VALIDATOR)];
+        for (bucket, name) in triggers.into_iter().filter(|_| options.notifies) {
             if let Some(function) = functions.get(name).cloned() {
                 s3.notify(bucket, Filter::created(name), move |_, event| {
                     function.send(event);

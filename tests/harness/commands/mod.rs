@@ -8,6 +8,7 @@ mod replay;
 mod restore;
 mod run;
 mod serve;
+mod sweep;
 mod ticket;
 mod view;
 
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Serve(serve::Arguments),
     /// Holds an S3 server against the contract that the functions rely on.
     Contract(contract::Arguments),
+    /// Sweeps a store by a retention policy: a plan, or for good.
+    Sweep(sweep::Arguments),
     /// Checks uploads beside a Python Lambda handler, and shows requests and times of both.
     BenchValidator(bench::Arguments),
     /// Makes, reads and uses upload tickets.
@@ -50,6 +53,7 @@ pub(crate) async fn run(command: Command) -> CommandResult {
         Command::Restore(arguments) => Box::pin(restore::run(arguments)).await,
         Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
         Command::Contract(arguments) => Box::pin(contract::run(arguments)).await,
+        Command::Sweep(arguments) => Box::pin(sweep::run(arguments)).await,
         Command::BenchValidator(arguments) => Box::pin(bench::run(arguments)).await,
         Command::Ticket(command) => Box::pin(ticket::run(*command)).await,
     }

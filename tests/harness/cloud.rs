@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials as AwsCredentials;
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::event::{Content, normalize};
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{ObjectStore, PutOptions, S3Config, S3Store, StoreError};
@@ -195,6 +195,8 @@ impl LocalCloud {
         s3.create_bucket(QUARANTINE, versioned);
         s3.create_bucket(AUDIT, plain);
 
+        s3.put(AUDIT, POLICY_KEY, policy(), s3::PutOptions::default());
+
         let issuer = Issuer::new("local-cloud");
         let mut functions = BTreeMap::new();
         for name in [AVATAR_TRANSCODER, UPLOAD_VALIDATOR, EXPIRY_SWEEPER] {
@@ -281,6 +283,19 @@ impl LocalCloud {
             function.idle().await;
         }
     }
+}
+
+/// The retention policy that a local cloud starts with: a plan of what any app would let go.
+fn policy() -> String {
+    let policy = json!({
+        "version": 1,
+        "mode": "plan",
+        "rules": [
+            {"id": "temp-catalog", "bucket": FILES, "prefix": "tempcato/", "expire_after": "24h"},
+            {"id": "originals", "bucket": UPLOADS, "whole_bucket": true, "expire_after": "7d"},
+        ],
+    });
+    policy.to_string()
 }
 
 /// Waits for the last attempt at the event of this upload.

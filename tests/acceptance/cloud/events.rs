@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use harness::cloud::{
-    AVATAR_TRANSCODER, CloudOptions, EXPIRY_SWEEPER, FILES, LocalCloud, POLICY_KEY, UPLOAD_VALIDATOR,
-};
+use harness::cloud::{AVATAR_TRANSCODER, CloudOptions, EXPIRY_SWEEPER, LocalCloud, UPLOAD_VALIDATOR};
 use harness::replay;
-use harness::s3::PutOptions;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The function that an event file is for.
 fn function_of(name: &str) -> &'static str {
@@ -35,18 +32,15 @@ async fn every_event_file_ends_in_an_outcome() {
             serde_json::from_str(&std::fs::read_to_string(folder.join(&name)).unwrap()).unwrap();
         let options = CloudOptions { notifies: false, ..CloudOptions::default() };
         let cloud = LocalCloud::start(options).await.unwrap();
-        let rules = json!([
-            {"id": "temp-catalog", "bucket": FILES, "prefix": "tempcato/", "expire_after": "24h"},
-            {"id": "orphans", "bucket": "uploads", "prefix": "u/", "expire_after": "7d"},
-        ]);
-        let policy = json!({"version": 1, "rules": rules}).to_string();
-        cloud.s3.put("audit", POLICY_KEY, policy, PutOptions::default()).unwrap();
-        replay::seed(&cloud, &event).unwrap();
+        replay::seed(&cloud.s3, &event).unwrap();
         let result = cloud.function(function_of(&name)).invoke(event).await;
         let answer = result.ok().unwrap_or_else(|| panic!("{name}: {:?}", result.error()));
         println!("{name}: {answer}");
-        let mut outcomes = answer["outcomes"].as_array().into_iter().flatten();
-        assert!(outcomes.all(|outcome| outcome["status"].is_string()), "{name}: {answer}");
+        let failed =
+            answer["outcomes"].as_array().into_iter().flatten().filter(|it| it["status"] == "failed");
+        // These two bring a record that nobody can read, among others.
+        let expected = usize::from(name == "s3-put-many.json" || name == "sqs-mixed.json");
+        assert_eq!(failed.count(), expected, "{name}: {answer}");
         let says_something =
             ["outcomes", "batchItemFailures", "results"].iter().any(|field| answer.get(field).is_some());
         assert!(says_something, "{name}: {answer}");

@@ -1,0 +1,238 @@
+//! A sweep needs the same memory however many objects it sweeps.
+
+#![expect(clippy::unwrap_used, reason = "what helpers of tests cannot do, fails the test")]
+#![expect(unsafe_code, reason = "an allocator that counts cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use expiry_sweeper::cdn::RecordingCdn;
+use expiry_sweeper::config::Config;
+use expiry_sweeper::handler::{Deps, handle};
+use jiff::Timestamp;
+use serde_json::json;
+use shared::clock::FixedClock;
+use shared::env::Environment;
+use shared::object_ref::{ETag, ObjectRef};
+use shared::runtime::Invocation;
+use shared::store::{
+    Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ListedEntry,
+    MemoryStore, ObjectMeta, ObjectStore, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage,
+    VersionPage,
+};
+
+/// Bytes before each allocation, which say whose it is.
+const HEADER: usize = 16;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+
+thread_local! {
+    /// Whether what is allocated now belongs to the store, which stands for a service elsewhere.
+    static IN_STORE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Counts what the function holds, and leaves out what the store holds.
+struct Counting;
+
+fn signed(size: usize) -> isize {
+    isize::try_from(size).unwrap_or(isize::MAX)
+}
+
+// SAFETY: every call is passed on to the system's allocator, with a layout that has room for a header in front
+// of what the caller asked for; the header is as large as the alignment, so that what follows is aligned.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let offset = layout.align().max(HEADER);
+        let Ok(whole) = Layout::from_size_align(layout.size() + offset, offset) else {
+            return std::ptr::null_mut();
+        };
+        // SAFETY: the layout is not empty.
+        let start = unsafe { System.alloc(whole) };
+        if start.is_null() {
+            return start;
+        }
+        let in_store = IN_STORE.try_with(Cell::get).unwrap_or(false);
+        // SAFETY: there are `offset` bytes before what is handed out.
+        unsafe { start.write(u8::from(in_store)) };
+        if !in_store {
+            let live = LIVE.fetch_add(signed(layout.size()), Ordering::Relaxed) + signed(layout.size());
+            PEAK.fetch_max(live, Ordering::Relaxed);
+        }
+        // SAFETY: `offset` bytes lie within the allocation.
+        unsafe { start.add(offset) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let offset = layout.align().max(HEADER);
+        // SAFETY: `alloc` handed out what lies `offset` bytes behind the start, which holds whose it is.
+        let start = unsafe { pointer.sub(offset) };
+        // SAFETY: as above.
+        if unsafe { start.read() } == 0 {
+            LIVE.fetch_sub(signed(layout.size()), Ordering::Relaxed);
+        }
+        if let Ok(whole) = Layout::from_size_align(layout.size() + offset, offset) {
+            // SAFETY: this is the layout that it was allocated with.
+            unsafe { System.dealloc(start, whole) };
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `run` allocates belongs to the store. Calls of the store in memory never wait.
+async fn in_store<T>(run: impl Future<Output = T>) -> T {
+    let mut run = Box::pin(run);
+    std::future::poll_fn(move |context| {
+        IN_STORE.set(true);
+        let polled = run.as_mut().poll(context);
+        IN_STORE.set(false);
+        polled
+    })
+    .await
+}
+
+/// A bucket `files` with any number of objects that nobody has to hold, and an audit bucket.
+struct Endless {
+    count: u64,
+    written: Timestamp,
+    deleted: AtomicU64,
+    audit: MemoryStore,
+}
+
+impl ObjectStore for Endless {
+    fn capabilities(&self) -> Capabilities {
+        self.audit.capabilities()
+    }
+
+    async fn list(&self, bucket: &str, options: ListOptions) -> StoreResult<ListPage> {
+        if bucket != "files" {
+            return self.audit.list(bucket, options).await;
+        }
+        let after = options.continuation.or(options.start_after);
+        let first = after.and_then(|key| key.strip_prefix("a/")?.parse::<u64>().ok()).map_or(0, |n| n + 1);
+        let end = (first + 1000).min(self.count);
+        let entry = |n| ListedEntry {
+            key: format!("a/{n:010}"),
+            size: 10,
+            e_tag: ETag::parse(&format!("{n:032x}")),
+            last_modified: self.written,
+            storage_class: None,
+        };
+        let objects: Vec<_> =
+            if options.delimiter.is_some() { Vec::new() } else { (first..end).map(entry).collect() };
+        let continuation = (end < self.count).then(|| format!("a/{:010}", end - 1));
+        Ok(ListPage { objects, common_prefixes: Vec::new(), continuation })
+    }
+
+    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+        if bucket != "files" {
+            return self.audit.delete_batch(bucket, items).await;
+        }
+        self.deleted.fetch_add(items.len() as u64, Ordering::Relaxed);
+        Ok(items.iter().map(|_| Ok(())).collect())
+    }
+
+    async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {
+        self.audit.head(object).await
+    }
+
+    async fn get(&self, object: &ObjectRef, options: GetOptions) -> StoreResult<GetResult> {
+        self.audit.get(object, options).await
+    }
+
+    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+        in_store(async { self.audit.put(object, Bytes::copy_from_slice(&body), options.clone()).await }).await
+    }
+
+    async fn copy(&self, from: &ObjectRef, to: &ObjectRef, options: CopyOptions) -> StoreResult<PutResult> {
+        in_store(self.audit.copy(from, to, options)).await
+    }
+
+    async fn delete(&self, object: &ObjectRef, if_match: Option<&ETag>) -> StoreResult<()> {
+        self.audit.delete(object, if_match).await
+    }
+
+    async fn list_versions(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<(String, Option<String>)>,
+    ) -> StoreResult<VersionPage> {
+        self.audit.list_versions(bucket, prefix, after).await
+    }
+
+    async fn list_uploads(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<(String, Option<String>)>,
+    ) -> StoreResult<UploadPage> {
+        self.audit.list_uploads(bucket, prefix, after).await
+    }
+
+    async fn get_tags(&self, object: &ObjectRef) -> StoreResult<Tags> {
+        self.audit.get_tags(object).await
+    }
+
+    async fn put_tags(&self, object: &ObjectRef, tags: &Tags) -> StoreResult<()> {
+        self.audit.put_tags(object, tags).await
+    }
+
+    async fn create_upload(&self, object: &ObjectRef, options: PutOptions) -> StoreResult<String> {
+        self.audit.create_upload(object, options).await
+    }
+
+    async fn upload_part(&self, object: &ObjectRef, id: &str, number: u16, body: Bytes) -> StoreResult<ETag> {
+        in_store(async { self.audit.upload_part(object, id, number, Bytes::copy_from_slice(&body)).await })
+            .await
+    }
+
+    async fn complete_upload(
+        &self,
+        object: &ObjectRef,
+        upload_id: &str,
+        parts: &[(u16, ETag)],
+        precondition: Precondition,
+    ) -> StoreResult<PutResult> {
+        in_store(self.audit.complete_upload(object, upload_id, parts, precondition)).await
+    }
+
+    async fn abort_upload(&self, object: &ObjectRef, upload_id: &str) -> StoreResult<()> {
+        self.audit.abort_upload(object, upload_id).await
+    }
+}
+
+/// The most that the function holds at once while it sweeps `count` objects, in bytes.
+async fn peak(count: u64) -> isize {
+    let now: Timestamp = "2026-11-02T00:00:00Z".parse().unwrap();
+    let written = now - jiff::SignedDuration::from_hours(48);
+    let policy = json!({"version": 1, "mode": "apply",
+        "rules": [{"id": "temp", "bucket": "files", "prefix": "a/", "expire_after": "1d"}]});
+    let mut environment: Environment =
+        [("AUDIT_BUCKET", "audit"), ("SWEEP_POLICY", &*policy.to_string())].into_iter().collect();
+    let config = Config::read(&mut environment);
+    let config = environment.finish(config).unwrap();
+    let audit = MemoryStore::with_clock(FixedClock(now)).with_bucket("audit");
+    let store = std::sync::Arc::new(Endless { count, written, deleted: AtomicU64::new(0), audit });
+    let deps = Deps::new(store.clone(), FixedClock(now), RecordingCdn::default(), config);
+    let invocation = Invocation { request_id: "r".into(), deadline: Timestamp::MAX };
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let answer = Box::pin(handle(&deps, &json!({}), &invocation)).await.unwrap();
+    assert_eq!(answer["outcomes"][0]["sweep"]["deleted"], count, "{answer}");
+    assert_eq!(store.deleted.load(Ordering::Relaxed), count);
+    PEAK.load(Ordering::Relaxed) - before
+}
+
+#[tokio::test]
+async fn four_times_the_objects_need_the_same_memory() {
+    // Both are enough to fill every buffer; in which moment buffers grow makes some difference.
+    let few = peak(100_000).await;
+    let many = peak(400_000).await;
+    assert!(many < few + (8 << 20), "{few} bytes for few, {many} for many");
+    assert!(many < 64 << 20, "{many} bytes");
+}

@@ -15,7 +15,7 @@ use policy::texts;
 use stack::{REGION, Stack, text};
 
 /// Sets of parameters that between them take every branch of the template.
-const STACKS: [(&str, &[(&str, &str)]); 4] = [
+const STACKS: [(&str, &[(&str, &str)]); 5] = [
     ("the defaults", &[]),
     (
         "everything on",
@@ -54,9 +54,9 @@ const STACKS: [(&str, &[(&str, &str)]); 4] = [
                 "ParametersExtensionArn",
                 "arn:aws:lambda:eu-central-1:187925254637:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:12",
             ),
-            ("RejectAction", "tag"),
         ],
     ),
+    ("rejected files stay", &[("RejectAction", "tag"), ("Records", "on")]),
     (
         "no keys and no delivery",
         &[
@@ -93,8 +93,12 @@ macro_rules! reads {
     };
 }
 
-const FUNCTIONS: [Function; 1] =
-    [Function { name: "AvatarTranscoder", read: reads!(avatar_transcoder::config::Config) }];
+const FUNCTIONS: [Function; 4] = [
+    Function { name: "AvatarTranscoder", read: reads!(avatar_transcoder::config::Config) },
+    Function { name: "UploadValidator", read: reads!(upload_validator::config::Config) },
+    Function { name: "ExpirySweeper", read: reads!(expiry_sweeper::config::Config) },
+    Function { name: "ExpirySweeperMap", read: reads!(expiry_sweeper::config::Config) },
+];
 
 /// Whether a variable is the platform's or the SDK's: no template may set the first, and none needs to set the second.
 fn is_given(variable: &str) -> bool {
@@ -149,6 +153,23 @@ fn every_binary_accepts_what_the_template_sets() {
             let read = (function.read)(environment(&stack, function.name));
             assert_eq!(read.result, Ok(()), "{} with {name}", function.name);
         }
+    }
+}
+
+#[test]
+fn every_function_of_the_template_is_one_that_these_tests_know() {
+    let stack = Stack::with(&[]);
+    assert_eq!(stack.of_type("AWS::Serverless::Function"), FUNCTIONS.map(|function| function.name));
+}
+
+#[test]
+fn nothing_can_be_swept_until_somebody_says_apply() {
+    for (name, parameters) in STACKS {
+        let stack = Stack::with(parameters);
+        let may_delete = policy::grants(&stack, "ExpirySweeperRole")
+            .iter()
+            .any(|grant| grant.action.starts_with("s3:Delete") && !grant.resource.contains("-audit-"));
+        assert_eq!(may_delete, stack.parameter("SweepMode") == "apply", "{name}");
     }
 }
 

@@ -93,7 +93,7 @@ class Stack:
             found = self.stepfunctions.describe_execution(executionArn=execution)
             return None if found["status"] == "RUNNING" else found
 
-        found = wait_for(f"the end of {name}", ended, 600)
+        found = wait_for(f"the end of {name}", ended, 1800)
         assert found["status"] == "SUCCEEDED", f"{name}: {found['status']} {found.get('error')} {found.get('cause')}"
         return json.loads(found["output"])
 

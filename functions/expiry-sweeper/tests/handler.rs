@@ -185,6 +185,8 @@ async fn a_rule_that_requires_conditions_refuses_a_store_without() {
     let hooked = Hooked::new(world.store.clone(), |_| Hook::Go).without_conditions();
     let answer = sweep_in(&world, hooked, &rules).await;
     assert_eq!(answer["outcomes"][0]["reason"]["code"], "conditional-delete-unsupported");
+    // Calling again would not help.
+    assert_eq!(answer["complete"], true);
     assert_eq!(world.keys("files", "").await.len(), 10);
 }
 
@@ -455,6 +457,7 @@ async fn a_reference_list_that_is_missing_empty_or_stale_stops_its_rule() {
         let answer = sweep(&world, &rules).await;
         let outcome = &answer["outcomes"][0];
         assert_eq!((&outcome["status"], &outcome["reason"]["code"]), (&json!("failed"), &json!(code)));
+        assert_eq!((&outcome["retry"], &answer["complete"]), (&json!("permanent"), &json!(true)));
         assert_eq!(world.keys("files", "").await.len(), 5);
     }
 }
@@ -478,6 +481,7 @@ async fn a_cdn_hears_of_what_is_gone_and_a_missing_one_stops_the_rule_before_its
     };
     let answer = sweep(&RecordingCdn::new(["E2"])).await;
     assert_eq!(answer["outcomes"][0]["reason"]["code"], "no-such-distribution");
+    assert_eq!(answer["complete"], true);
     assert_eq!(world.keys("files", "").await.len(), 3);
     let cdn = RecordingCdn::new(["E1", "E2"]);
     let answer = sweep(&cdn).await;

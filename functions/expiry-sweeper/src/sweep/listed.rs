@@ -25,9 +25,7 @@ use crate::report::{ReportTarget, ReportWriter, RowDecoder, RowResult};
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
     pub(crate) async fn run_listed(&'a self, rule: &'a Rule, entries: Vec<ListedEntry>) -> RuleEnd {
-        self.listed(rule, entries)
-            .await
-            .unwrap_or_else(|halt| RuleEnd::without_sweep(Outcome::failed(halt.reason, halt.retry), true))
+        self.listed(rule, entries).await.unwrap_or_else(RuleEnd::halted)
     }
 
     async fn listed(&'a self, rule: &'a Rule, entries: Vec<ListedEntry>) -> Result<RuleEnd, Halt> {

@@ -68,6 +68,12 @@ pub(crate) struct RuleEnd {
 }
 
 impl RuleEnd {
+    /// Ended before anything was done that a report would tell.
+    pub(super) fn halted(halt: Halt) -> Self {
+        let goes_on = halt.retry == RetryClass::Retryable;
+        Self::without_sweep(Outcome::failed(halt.reason, halt.retry), goes_on)
+    }
+
     pub(crate) fn without_sweep(outcome: Outcome, goes_on: bool) -> Self {
         Self { outcome, goes_on, added: Tally::default() }
     }
@@ -104,7 +110,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             Mode::Plan => self.plan(rule).await,
             Mode::Apply => self.apply(rule).await,
         };
-        ended.unwrap_or_else(|halt| RuleEnd::without_sweep(Outcome::failed(halt.reason, halt.retry), true))
+        ended.unwrap_or_else(RuleEnd::halted)
     }
 
     pub(super) fn sweep(&'a self, rule: &'a Rule, (id, started_at): (&str, Timestamp)) -> Sweep<'a, S, C> {
@@ -158,7 +164,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
         }
         Ok(match halt {
-            Some(halt) => held.end(Outcome::failed(halt.reason, halt.retry), false, true),
+            Some(halt) => {
+                let goes_on = halt.retry == RetryClass::Retryable;
+                held.end(Outcome::failed(halt.reason, halt.retry), false, goes_on)
+            }
             None => {
                 let outcome = Outcome { reason, ..Outcome::of(Status::Planned) };
                 held.end(outcome, complete, !complete)
@@ -540,7 +549,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Removes the plan, of which the report has every row. Left over, it does no harm.
     async fn clear_plan(&self, held: &Held<'_, S, C>) {
         let target = held.sweep.plan_target();
-        let last = held.cursor.plan.last().map_or(0, |file| file.number);
+        // Behind the last one there may be one of an invocation that was killed before it noted it.
+        let last = held.cursor.plan.last().map_or(0, |file| file.number + 1);
         let items: Vec<_> = (1..=last)
             .map(|number| DeleteItem { key: target.key(number), version_id: None, if_match: None })
             .collect();

@@ -94,7 +94,8 @@ bench-validator: binaries ## measures the validator beside a Python Lambda handl
 
 test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…
 	@test -n "$(ENDPOINT)" || { echo "error: name a server by ENDPOINT=http://… and its key by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" >&2; exit 2; }
-	@$(LOCAL_CLOUD) contract --endpoint "$(ENDPOINT)" --access-key-id "$$AWS_ACCESS_KEY_ID" --secret-access-key "$$AWS_SECRET_ACCESS_KEY"
+	@$(LOCAL_CLOUD) contract --endpoint "$(ENDPOINT)" --access-key-id "$$AWS_ACCESS_KEY_ID" --secret-access-key "$$AWS_SECRET_ACCESS_KEY" \
+	  $(if $(filter oss,$(DIALECT)),--dialect oss --region "$(REGION)" --plain "$(PLAIN)" --versioned "$(VERSIONED)")
 
 fuzz: ## fuzzes what strangers send, a minute each; needs nightly Rust and cargo-fuzz
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "error: install cargo-fuzz by: cargo install cargo-fuzz" >&2; exit 2; }

@@ -5,13 +5,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::cloud::{AVATAR_TRANSCODER, AVATARS, CloudOptions, LocalCloud, UPLOADS, built_binaries};
+use harness::cloud::{
+    AVATAR_TRANSCODER, AVATARS, CloudOptions, FILES, LocalCloud, QUARANTINE, UPLOADS, built_binaries,
+};
 use harness::fc::{FcCloud, FcConfig, FcFunction, Instance, KeysBy};
+use harness::forgeries::{forged, honest};
 use harness::lambda::{Answer, Credentials, InvocationResult};
 use harness::pictures::{impostors, picture, samples};
 use harness::replay;
 use harness::s3::{Attributes, Fault, FaultRule, PutOptions, Versioning};
 use serde_json::{Value, json};
+use shared::clock::{Clock, SystemClock};
 use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, Precondition};
 
@@ -132,6 +136,31 @@ async fn from_the_upload_to_the_avatar_everything_ends_as_it_does_on_s3() {
         assert_eq!(tags[0], tags[1], "{}", sample.key);
     }
     assert_eq!(oss.oss.keys(AVATARS), s3.s3.keys(AVATARS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn honest_files_are_accepted_and_forged_ones_in_quarantine_as_on_s3() {
+    let cloud = cloud().await;
+    let now = SystemClock.now();
+    for attempt in honest(&cloud.issuer, now).unwrap() {
+        let result = cloud.upload(FILES, &attempt.key, attempt.body.clone(), attempt.put_options()).await;
+        let outcome = outcome(&result.unwrap());
+        assert_eq!(outcome["status"], "accepted", "{}: {outcome:#}", attempt.what);
+        let tags = cloud.oss.object(FILES, &attempt.key).unwrap().tags;
+        assert_eq!(tags["upload-status"], "accepted", "{}", attempt.what);
+    }
+    for attempt in forged(&cloud.issuer, now).unwrap() {
+        let result = cloud.upload(FILES, &attempt.key, attempt.body.clone(), attempt.put_options()).await;
+        let outcome = outcome(&result.unwrap());
+        assert_eq!(outcome["status"], "rejected", "{}: {outcome:#}", attempt.what);
+        let expected = attempt.expected.unwrap();
+        assert!(outcome["reasons"].to_string().contains(expected), "{}: {outcome:#}", attempt.what);
+        assert!(cloud.oss.object(FILES, &attempt.key).is_none(), "{}: still there", attempt.what);
+        let e_tag = outcome["source"]["e_tag"].as_str().unwrap();
+        let copy = cloud.oss.object(QUARANTINE, &format!("{FILES}/{}.{e_tag}", attempt.key)).unwrap();
+        assert_eq!(copy.body.bytes(), attempt.body, "{}", attempt.what);
+        assert_eq!(copy.attributes.metadata["source-bucket"], FILES, "{}", attempt.what);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,8 +78,10 @@ fn the_functions_understand_what_is_set_for_them() {
         let mut environment: Environment = own.into_iter().chain(given).collect();
         let store = S3Config::read(&mut environment);
         assert_eq!(store.dialect, Dialect::Oss);
-        if name == "avatar-transcoder" {
-            let _ = avatar_transcoder::config::Config::read(&mut environment);
+        match name {
+            "avatar-transcoder" => drop(avatar_transcoder::config::Config::read(&mut environment)),
+            "upload-validator" => drop(upload_validator::config::Config::read(&mut environment)),
+            _ => {}
         }
         environment.finish(()).unwrap();
     }

@@ -93,7 +93,8 @@ impl S3Store {
         bucket: &str,
     ) {
         let has_keys = self.config.keys.as_ref().is_some_and(|keys| keys.current().is_some());
-        let may_ask = self.config.dialect == Dialect::Oss && has_keys && environment.is_sound();
+        let is_oss = self.config.dialect == Dialect::Oss;
+        let may_ask = is_oss && has_keys && environment.is_sound() && !bucket.is_empty();
         if may_ask && self.keeps_versions(bucket).await {
             environment.mistake(variable, false, format!("a bucket without versioning; {OVERWRITES}"));
         }

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use harness::contract::{Endpoint, run_all, subject_at};
+use aws_credential_types::Credentials;
+use harness::contract::{Endpoint, Subject, run_all, subject_at};
 use shared::clock::{Clock, SystemClock};
+use shared::store::{S3Config, S3Store};
 
 use super::{CommandResult, view};
 
@@ -19,16 +21,56 @@ pub(crate) struct Arguments {
     /// The access key's secret.
     #[arg(long)]
     secret_access_key: String,
+    /// Which dialect it speaks. At OSS no buckets are made: name two that are there.
+    #[arg(long, default_value = "s3")]
+    dialect: Dialect,
+    /// At OSS: a bucket without versioning, to write into.
+    #[arg(long, required_if_eq("dialect", "oss"))]
+    plain: Option<String>,
+    /// At OSS: a bucket with versioning, to write into.
+    #[arg(long, required_if_eq("dialect", "oss"))]
+    versioned: Option<String>,
+    /// At OSS: the buckets' region.
+    #[arg(long, required_if_eq("dialect", "oss"))]
+    region: Option<String>,
+}
+
+/// Which dialect a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Dialect {
+    S3,
+    Oss,
+}
+
+/// The ground at OSS.
+fn at_oss(arguments: Arguments, run: &str) -> Subject<S3Store> {
+    let config = S3Config {
+        dialect: shared::store::Dialect::Oss,
+        endpoint: Some(arguments.endpoint),
+        region: arguments.region,
+        ..S3Config::default()
+    };
+    let key = Credentials::new(arguments.access_key_id, arguments.secret_access_key, None, None, "contract");
+    Subject {
+        store: S3Store::with_credentials(config, key),
+        plain: arguments.plain.unwrap_or_default(),
+        versioned: arguments.versioned.unwrap_or_default(),
+        run: format!("{run}/"),
+    }
 }
 
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
-    let endpoint = Endpoint {
-        url: arguments.endpoint,
-        access_key_id: arguments.access_key_id,
-        secret_access_key: arguments.secret_access_key,
-    };
     let run = format!("contract-{}", SystemClock.now().as_second());
-    let subject = subject_at(&endpoint, &run).await?;
+    let subject = if arguments.dialect == Dialect::Oss {
+        at_oss(arguments, &run)
+    } else {
+        let endpoint = Endpoint {
+            url: arguments.endpoint,
+            access_key_id: arguments.access_key_id,
+            secret_access_key: arguments.secret_access_key,
+        };
+        subject_at(&endpoint, &run).await?
+    };
     let verdicts = run_all(&subject).await;
     let mut table = view::table(&["property", "holds"], &[]);
     let mut violated = 0;

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use harness::cloud::{
-    AVATAR_TRANSCODER, AVATARS, CloudOptions, FILES, LocalCloud, QUARANTINE, UPLOADS, built_binaries,
+    AUDIT, AVATAR_TRANSCODER, AVATARS, CloudOptions, EXPIRY_SWEEPER, FILES, LocalCloud, POLICY_KEY,
+    QUARANTINE, UPLOADS, built_binaries,
 };
 use harness::fc::{FcCloud, FcConfig, FcFunction, Instance, KeysBy};
 use harness::forgeries::{forged, honest};
@@ -161,6 +162,32 @@ async fn honest_files_are_accepted_and_forged_ones_in_quarantine_as_on_s3() {
         assert_eq!(copy.body.bytes(), attempt.body, "{}", attempt.what);
         assert_eq!(copy.attributes.metadata["source-bucket"], FILES, "{}", attempt.what);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_timer_starts_a_sweep_that_deletes_what_has_expired_and_reports_it() {
+    let cloud = cloud().await;
+    let policy = json!({
+        "version": 1, "mode": "apply", "limits": {"max_deletes": 100, "max_delete_ratio": 1},
+        "rules": [{"id": "originals", "bucket": UPLOADS, "whole_bucket": true, "expire_after": "7d"}],
+    });
+    cloud.oss.put(AUDIT, POLICY_KEY, policy.to_string(), PutOptions::default()).unwrap();
+    for key in ["u/new.png", "u/old 1.png", "u/old+2.png"] {
+        cloud.oss.put(UPLOADS, key, key.as_bytes().to_vec(), PutOptions::default()).unwrap();
+        if key.contains("old") {
+            let long_ago = "2026-01-01T00:00:00Z".parse().unwrap();
+            assert!(cloud.oss.set_last_modified(UPLOADS, key, long_ago));
+        }
+    }
+    let result = cloud.replay(EXPIRY_SWEEPER, &event("fc-timer.json"), false).await.unwrap();
+    let outcome = outcome(&result);
+    assert_eq!(outcome["status"], "swept", "{outcome:#} {:#?}", result.logs);
+    assert_eq!(outcome["sweep"]["deleted"], 2, "{outcome:#}");
+    assert_eq!(cloud.oss.keys(UPLOADS), ["u/new.png"]);
+    let report = outcome["sweep"]["report"].as_str().unwrap().strip_prefix("s3://audit/").unwrap();
+    let report = cloud.oss.object(AUDIT, report).unwrap().body.bytes();
+    let report = String::from_utf8(report.to_vec()).unwrap();
+    assert!(report.contains("u/old 1.png") && report.contains("u/old+2.png"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,7 @@ fn the_functions_understand_what_is_set_for_them() {
         match name {
             "avatar-transcoder" => drop(avatar_transcoder::config::Config::read(&mut environment)),
             "upload-validator" => drop(upload_validator::config::Config::read(&mut environment)),
-            _ => {}
+            _ => drop(expiry_sweeper::config::Config::read(&mut environment)),
         }
         environment.finish(()).unwrap();
     }

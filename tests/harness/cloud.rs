@@ -337,6 +337,27 @@ fn client_of(s3: &Server) -> S3Store {
     S3Store::with_credentials(config, credentials)
 }
 
+/// What a function is told of this cloud's buckets and tickets, whichever runtime calls it.
+pub(crate) fn own_variables(name: &str, issuer: &Issuer) -> Vec<(&'static str, String)> {
+    match name {
+        AVATAR_TRANSCODER => {
+            vec![("AVATAR_BUCKET", AVATARS.to_owned()), ("UPLOAD_BUCKET", UPLOADS.to_owned())]
+        }
+        UPLOAD_VALIDATOR => vec![
+            ("FILES_BUCKET", FILES.to_owned()),
+            ("CATALOGS", r#"{"version": 1, "catalogs": {"tempcato": {"retention": "24h"}}}"#.to_owned()),
+            ("QUARANTINE_BUCKET", QUARANTINE.to_owned()),
+            ("AUDIT_BUCKET", AUDIT.to_owned()),
+            ("RECORDS", "on".to_owned()),
+            ("TICKET_KEYS", issuer.jwks()),
+        ],
+        _ => vec![
+            ("AUDIT_BUCKET", AUDIT.to_owned()),
+            ("SWEEP_POLICY_URI", format!("s3://{AUDIT}/{POLICY_KEY}")),
+        ],
+    }
+}
+
 fn config_of(name: &str, options: &CloudOptions, s3: &Server, issuer: &Issuer) -> FunctionConfig {
     let mut config = FunctionConfig::new(name, options.binaries.join(name))
         .with("AWS_ENDPOINT_URL_S3", s3.endpoint())
@@ -352,27 +373,8 @@ fn config_of(name: &str, options: &CloudOptions, s3: &Server, issuer: &Issuer) -
     config.retry = options.retry.clone();
     config.failure_file.clone_from(&options.failure_file);
     config.echo = options.echo;
-    config.environment.extend(
-        match name {
-            AVATAR_TRANSCODER => {
-                vec![("AVATAR_BUCKET", AVATARS.to_owned()), ("UPLOAD_BUCKET", UPLOADS.to_owned())]
-            }
-            UPLOAD_VALIDATOR => vec![
-                ("FILES_BUCKET", FILES.to_owned()),
-                ("CATALOGS", r#"{"version": 1, "catalogs": {"tempcato": {"retention": "24h"}}}"#.to_owned()),
-                ("QUARANTINE_BUCKET", QUARANTINE.to_owned()),
-                ("AUDIT_BUCKET", AUDIT.to_owned()),
-                ("RECORDS", "on".to_owned()),
-                ("TICKET_KEYS", issuer.jwks()),
-            ],
-            _ => vec![
-                ("AUDIT_BUCKET", AUDIT.to_owned()),
-                ("SWEEP_POLICY_URI", format!("s3://{AUDIT}/{POLICY_KEY}")),
-            ],
-        }
-        .into_iter()
-        .map(|(variable, value)| (variable.to_owned(), value)),
-    );
+    let own = own_variables(name, issuer).into_iter();
+    config.environment.extend(own.map(|(variable, value)| (variable.to_owned(), value)));
     if name == EXPIRY_SWEEPER {
         config.timeout = options.sweep_timeout;
         // Reserved concurrency, as in the template.

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         async |mut environment| {
             let config = Config::read(&mut environment);
             let store = S3Store::new(S3Config::read(&mut environment));
+            store.check_create_only(&mut environment, "AUDIT_BUCKET", &config.audit_bucket).await;
             let cdn = CloudFront::connect(&CloudFrontConfig::read(&mut environment)).await;
             environment.finish(Deps::new(store, SystemClock, cdn, config))
         },

@@ -12,6 +12,7 @@ use super::config::FcConfig;
 use super::function::FcFunction;
 use crate::cloud::{
     AUDIT, AVATAR_TRANSCODER, AVATARS, EXPIRY_SWEEPER, FILES, QUARANTINE, UPLOAD_VALIDATOR, UPLOADS,
+    own_variables,
 };
 use crate::lambda::{Credentials, InvocationResult, StartError};
 use crate::s3::{self, BucketOptions, Dialect, Filter, Server};
@@ -80,22 +81,7 @@ impl FcCloud {
                 secret_access_key: format!("{name}-secret"),
                 session_token: Some(format!("{name}-token")),
             };
-            let own = match name {
-                AVATAR_TRANSCODER => {
-                    vec![("AVATAR_BUCKET", AVATARS.to_owned()), ("UPLOAD_BUCKET", UPLOADS.to_owned())]
-                }
-                UPLOAD_VALIDATOR => vec![
-                    ("QUARANTINE_BUCKET", QUARANTINE.to_owned()),
-                    ("AUDIT_BUCKET", AUDIT.to_owned()),
-                    ("RECORDS", "on".to_owned()),
-                    ("TICKET_KEYS", issuer.jwks()),
-                ],
-                _ => vec![
-                    ("AUDIT_BUCKET", AUDIT.to_owned()),
-                    ("SWEEP_POLICY_URI", format!("s3://{AUDIT}/policy.json")),
-                ],
-            };
-            for (variable, value) in own {
+            for (variable, value) in own_variables(name, &issuer) {
                 config = config.with(variable, value);
             }
             for (_, variable, value) in variables.iter().filter(|(function, ..)| *function == name) {

@@ -16,7 +16,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use shared::object_ref::ObjectRef;
-use shared::store::{FaultStore, ObjectStore, Operation, PutOptions, RecordingStore};
+use shared::store::{Call, FaultStore, ObjectStore, Operation, PutOptions, RecordingStore};
 use support::hooked::{Hook, Hooked};
 use support::*;
 
@@ -369,4 +369,53 @@ async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
         }
     }
     world.check(&expired, &live).await;
+}
+
+#[tokio::test]
+async fn after_a_kill_the_parts_of_the_report_that_are_safe_are_taken_over() {
+    // Long keys fill the parts of a report with few rows.
+    let folder = format!("a/{}", "x".repeat(900));
+    let is_of_report = |call: &Call| call.key.as_deref().is_some_and(|key| key.ends_with("/temp.csv"));
+    let is_batch = |call: &Call| call.operation == Operation::DeleteBatch && call.bucket == "files";
+    let kills: [(&str, u64, Hook); 5] = [
+        ("batch", 7, Hook::HangAfter),
+        ("batch", 10, Hook::Hang),
+        ("part", 1, Hook::HangAfter),
+        ("part", 2, Hook::Hang),
+        ("complete", 1, Hook::HangAfter),
+    ];
+    for (what, number, hook) in kills {
+        let world = World::new();
+        let mut expired = Vec::new();
+        for n in 0..11_000 {
+            let key = format!("{folder}{n:05}");
+            world.put(&key, "x").await;
+            expired.push(key);
+        }
+        world.clock.advance(DAY);
+        let (met, hung) = (AtomicU64::new(0), Arc::new(tokio::sync::Notify::new()));
+        let notify = hung.clone();
+        let store = Hooked::new(world.store.clone(), move |call| {
+            let is_meant = match what {
+                "batch" => is_batch(call),
+                "part" => call.operation == Operation::UploadPart && is_of_report(call),
+                _ => call.operation == Operation::CompleteUpload && is_of_report(call),
+            };
+            if is_meant && met.fetch_add(1, Ordering::SeqCst) + 1 == number {
+                notify.notify_one();
+                return hook;
+            }
+            Hook::Go
+        });
+        let first = rules();
+        let killed = Box::pin(sweep_in(&world, store, &first));
+        tokio::select! {
+            biased;
+            answer = killed => unreachable!("{what} {number} was never met: {answer}"),
+            () = hung.notified() => {}
+        }
+        world.clock.advance(1000);
+        until_complete(&world, &rules()).await;
+        world.check(&expired, &[]).await;
+    }
 }

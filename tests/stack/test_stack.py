@@ -266,6 +266,10 @@ def failure_path(stack):
     address = f"z/{app.short_code(content)}.webp"
     function = stack.outputs["AvatarTranscoderName"]
     put_back = stack.with_variables(function, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
+    queue = stack.outputs.get("UploadQueueUrl")
+    if queue:
+        # With Trigger=queue a record that fails is hidden for six time-outs before its next try.
+        stack.sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "2"})
     try:
         stack.s3.put_object(Bucket=stack.bucket("Upload"), Key="z/late.png", Body=content)
         wait_for("a message in the failure queue", stack.waiting, 180)

@@ -162,8 +162,9 @@ async fn files(cloud: &LocalCloud) -> Result<bool, Failure> {
     for attempt in &attempts {
         let uploaded =
             Box::pin(cloud.upload(FILES, &attempt.key, attempt.body.clone(), attempt.put_options())).await?;
-        let reasons: Vec<_> =
+        let mut reasons: Vec<_> =
             uploaded.at("/reasons").as_array().into_iter().flatten().filter_map(code).collect();
+        reasons.dedup();
         let status = uploaded.status();
         accepted += usize::from(status == "accepted");
         right += usize::from(match attempt.expected {
@@ -229,7 +230,11 @@ async fn sweep(cloud: &LocalCloud) -> Result<bool, Failure> {
                 count("/sweep/scanned").to_string(),
                 count("/sweep/expired").to_string(),
                 count("/sweep/deleted").to_string(),
-                view::bytes(count("/sweep/deleted_bytes")),
+                view::bytes(count(if mode == "plan" {
+                    "/sweep/expired_bytes"
+                } else {
+                    "/sweep/deleted_bytes"
+                })),
                 text("/sweep/report").rsplit('/').next().unwrap_or_default().to_owned(),
             ]);
             complete &= ["planned", "swept"].contains(&text("/status").as_str());

@@ -99,6 +99,10 @@ pub fn embedded_metrics(now: Timestamp, dimensions: &[(&str, &str)], metrics: &[
 /// Writes `metrics` to standard output, where CloudWatch finds them.
 #[expect(clippy::print_stdout, reason = "standard output is where CloudWatch reads metrics from")]
 pub fn emit(now: Timestamp, dimensions: &[(&str, &str)], metrics: &[Metric]) {
+    // Metrics go where log lines go: nowhere, in a process that is no function.
+    if !tracing::dispatcher::has_been_set() {
+        return;
+    }
     let mut document = embedded_metrics(now, dimensions, metrics);
     if let Some(id) = runtime::request_id() {
         document["request_id"] = id.into();

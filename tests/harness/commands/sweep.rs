@@ -83,7 +83,7 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     loop {
         // A terminal has no deadline; a day is one that no lease outlives.
         let deadline = SystemClock.now() + SignedDuration::from_hours(24);
-        let invocation = Invocation { request_id: format!("terminal{:08x}", fastrand::u32(..)), deadline };
+        let invocation = Invocation { request_id: format!("{:08x}-terminal", fastrand::u32(..)), deadline };
         let answer = Box::pin(handle(&deps, &event, &invocation)).await?;
         if answer["complete"] == true {
             return Ok(show(&answer));

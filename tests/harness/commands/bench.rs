@@ -1,18 +1,21 @@
 //! `local-cloud bench-validator`: what a check costs, beside a peer in the same run.
 
-use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
-use std::time::Instant;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use harness::cloud::{CloudOptions, FILES, LocalCloud, UPLOAD_VALIDATOR};
+use harness::lambda::{self, Function, FunctionConfig};
 use harness::pictures::picture;
 use harness::s3::{Attributes, PutOptions};
 use serde_json::{Value, json};
 use shared::clock::{Clock, SystemClock};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::{CommandResult, view};
+
+/// Why nothing is measured.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// How much is measured.
 #[derive(Debug, clap::Args)]
@@ -35,27 +38,15 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     let options = CloudOptions { binaries: arguments.binaries.clone(), ..CloudOptions::default() };
     let options = options.with(UPLOAD_VALIDATOR, "RECORDS", "off");
     let cloud = LocalCloud::start(options).await?;
-    let mut peer = Peer::start(&arguments.python, &cloud).await?;
+    let folder = tempfile::tempdir()?;
+    let peer = peer(&cloud, &arguments.python, &folder.path().join("bootstrap"))?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     // The first of each pays for connections and caches, and is not counted.
     for n in 0..=arguments.uploads {
         let event = upload(&cloud, &format!("tempcato/ours-{n}.png"))?;
-        let started = Instant::now();
-        let result = cloud.function(UPLOAD_VALIDATOR).invoke(event).await;
-        let elapsed = started.elapsed().as_secs_f64() * 1e3;
-        let status = result.ok().and_then(|answer| answer.pointer("/outcomes/0/status")).cloned();
-        if status != Some(json!("accepted")) {
-            return Err(format!("the validator did not accept: {result:?}").into());
-        }
-        ours.push(elapsed);
-
+        ours.push(check(cloud.function(UPLOAD_VALIDATOR), event).await?);
         let event = upload(&cloud, &format!("tempcato/theirs-{n}.png"))?;
-        let started = Instant::now();
-        let answer = peer.check(&event).await?;
-        theirs.push(started.elapsed().as_secs_f64() * 1e3);
-        if answer != "accepted" {
-            return Err(format!("the peer did not accept: {answer}").into());
-        }
+        theirs.push(check(&peer, event).await?);
         if n == 0 {
             ours.clear();
             theirs.clear();
@@ -95,7 +86,7 @@ fn quantile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 /// Puts an upload under an honest ticket, without an event, and answers the event.
-fn upload(cloud: &LocalCloud, key: &str) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+fn upload(cloud: &LocalCloud, key: &str) -> Result<Value, Failure> {
     let exp = SystemClock.now().as_second() + 900;
     let claims =
         json!({"aud": FILES, "sub": key, "exp": exp, "max_size": 1 << 20, "content_type": "image/png"});
@@ -113,44 +104,33 @@ fn upload(cloud: &LocalCloud, key: &str) -> Result<Value, Box<dyn std::error::Er
     }]}))
 }
 
-/// The peer's process.
-struct Peer {
-    _process: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
+/// The peer as a function of the same Lambda, started by `launcher`.
+fn peer(cloud: &LocalCloud, python: &Path, launcher: &Path) -> Result<Function, Failure> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/validator.py");
+    let python = std::path::absolute(python)?;
+    std::fs::write(launcher, format!("#!/bin/sh\nexec '{}' '{script}'\n", python.display()))?;
+    std::fs::set_permissions(launcher, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    let key = cloud.s3.credentials();
+    let mut config = FunctionConfig::new("python-validator", launcher)
+        .with("AWS_ENDPOINT_URL_S3", cloud.s3.endpoint())
+        .with("TICKET_KEYS", cloud.issuer.jwks());
+    config.timeout = Duration::from_secs(60);
+    config.credentials = lambda::Credentials {
+        access_key_id: key.access_key_id,
+        secret_access_key: key.secret_access_key,
+        session_token: None,
+    };
+    Ok(Function::start(config)?)
 }
 
-impl Peer {
-    async fn start(
-        python: &PathBuf,
-        cloud: &LocalCloud,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peers/validator.py");
-        let mut process = Command::new(python)
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{} does not start: {error}", python.display()))?;
-        let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
-            return Err("the peer has no input and output".into());
-        };
-        let mut peer = Self { _process: process, input, output: BufReader::new(output).lines() };
-        let key = cloud.s3.credentials();
-        let config = json!({
-            "endpoint": cloud.s3.endpoint(), "region": cloud.s3.region(), "jwks": cloud.issuer.jwks(),
-            "access_key_id": key.access_key_id, "secret_access_key": key.secret_access_key,
-            "max_size": 10 << 20,
-        });
-        peer.check(&config).await?;
-        Ok(peer)
+/// One upload, checked: how long it took, in milliseconds.
+async fn check(function: &Function, event: Value) -> Result<f64, Failure> {
+    let started = Instant::now();
+    let result = function.invoke(event).await;
+    let elapsed = started.elapsed().as_secs_f64() * 1e3;
+    let status = result.ok().and_then(|answer| answer.pointer("/outcomes/0/status")).cloned();
+    if status != Some(json!("accepted")) {
+        return Err(format!("{} did not accept: {result:?}", function.config().name).into());
     }
-
-    /// One line in, one line out.
-    async fn check(&mut self, line: &Value) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await?;
-        self.input.flush().await?;
-        Ok(self.output.next_line().await?.ok_or("the peer ended; its error stands above")?)
-    }
+    Ok(elapsed)
 }

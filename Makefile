@@ -21,12 +21,12 @@ run: binaries ## shows the main job, end to end; IMAGES=folder takes your pictur
 test: toolchain ## runs every test, the end-to-end ones on the real binaries included
 	$(CARGO) test --workspace
 
-dev: binaries ## keeps the local cloud running for any S3 client; PORT=9000
-	@$(LOCAL_CLOUD) dev --port $(PORT) $(if $(LOGS),--logs)
+dev: binaries ## keeps the local cloud running for any S3 client; PORT=9000 EVENT=events/s3-put.json puts in what it names
+	@$(LOCAL_CLOUD) dev --port $(PORT) $(if $(EVENT),--event "$(EVENT)") $(if $(LOGS),--logs)
 
-replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FUNCTION=avatar-transcoder RUNTIME=lambda|fc
+replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FUNCTION=avatar-transcoder RUNTIME=lambda|fc BINARIES=target/fc
 	@test -n "$(EVENT)" || { echo "error: name an event, such as EVENT=events/s3-put.json" >&2; exit 2; }
-	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION) --runtime $(RUNTIME)
+	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION) --runtime $(RUNTIME) $(if $(BINARIES),--binaries "$(BINARIES)")
 
 sweep: toolchain ## sweeps a store by a policy; POLICY=file AUDIT_BUCKET=… APPLY=1 RULE=… CONFIRM=… ENDPOINT=http://…
 	@test -n "$(POLICY)" || { echo "error: name a retention policy by POLICY=file" >&2; exit 2; }

@@ -1,5 +1,6 @@
 //! `s.yaml` and the RAM policies against the binaries: what they set is what the functions read.
 
+use expiry_sweeper::policy::Policy;
 use serde_json::Value;
 use shared::env::Environment;
 use shared::store::{Dialect, S3Config};
@@ -104,6 +105,21 @@ fn every_bucket_of_a_function_is_in_its_policy_and_no_policy_is_for_all() {
             if variable.ends_with("_BUCKET") {
                 assert!(policy.contains(&format!("acs:oss:*:*:{bucket}/")), "{name}: {variable}={bucket}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_policy_that_the_pages_start_with_is_one_and_its_buckets_are_those_of_the_roles() {
+    let role = read("docs/ram/expiry-sweeper.json");
+    for page in ["docs/alibaba-cloud.md", "docs/alibaba-cloud.zh.md"] {
+        let page = read(page);
+        let (_, text) = page.split_once("<<'EOF'\n").unwrap();
+        let (text, _) = text.split_once("EOF\n").unwrap();
+        let policy = Policy::parse(text, "bucket-functions-audit").unwrap();
+        assert_eq!(policy.rules.len(), 3);
+        for rule in policy.rules {
+            assert!(role.contains(&format!("acs:oss:*:*:{}/*", rule.bucket)), "{}", rule.id);
         }
     }
 }

@@ -109,6 +109,12 @@ pub fn built_binaries() -> PathBuf {
     directory.unwrap_or(Path::new(".")).to_owned()
 }
 
+/// A function's binary among `binaries`: the file of its name, or what is packed in a folder of its name to be deployed.
+pub fn binary(binaries: &Path, name: &str) -> PathBuf {
+    let found = binaries.join(name);
+    if found.is_dir() { found.join("bootstrap") } else { found }
+}
+
 /// Why a local cloud cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
@@ -286,7 +292,7 @@ impl LocalCloud {
 }
 
 /// The retention policy that a local cloud starts with: a plan of what any app would let go.
-fn policy() -> String {
+pub(crate) fn policy() -> String {
     let policy = json!({
         "version": 1,
         "mode": "plan",
@@ -359,7 +365,7 @@ pub(crate) fn own_variables(name: &str, issuer: &Issuer) -> Vec<(&'static str, S
 }
 
 fn config_of(name: &str, options: &CloudOptions, s3: &Server, issuer: &Issuer) -> FunctionConfig {
-    let mut config = FunctionConfig::new(name, options.binaries.join(name))
+    let mut config = FunctionConfig::new(name, binary(&options.binaries, name))
         .with("AWS_ENDPOINT_URL_S3", s3.endpoint())
         .with("STORE_PATH_STYLE", "true");
     config.credentials = lambda::Credentials {

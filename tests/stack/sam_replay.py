@@ -112,9 +112,16 @@ class Served:
             common.fail(f"{local_cloud} does not serve {event}.")
         self.told = json.loads(line)
 
+    def requests(self):
+        """The requests since the last time."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
     def end(self):
+        """The requests since the last time; nothing is served any more."""
         rest, _ = self.process.communicate()
-        return [json.loads(line) for line in rest.splitlines()]
+        return json.loads(rest)
 
 
 def variables(told, function):

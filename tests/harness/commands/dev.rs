@@ -1,9 +1,11 @@
 //! `local-cloud dev`: stays, and says what the functions make of what any client uploads.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use harness::cloud::{AVATARS, CloudOptions, FILES, LocalCloud, UPLOADS};
 use harness::lambda::Report;
+use harness::replay;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -18,6 +20,10 @@ pub(crate) struct Arguments {
     /// A variable of a function: avatar-transcoder.AVATAR_EDGE=256
     #[arg(long = "set", value_name = "FUNCTION.VARIABLE=VALUE")]
     variables: Vec<String>,
+    /// A file with an event: the objects that it names are put in first, and no function hears of it. So it can be
+    /// given to a function that runs elsewhere, such as by cargo lambda or in a debugger.
+    #[arg(long)]
+    event: Option<PathBuf>,
     /// Repeats the functions' own log lines on standard error.
     #[arg(long)]
     logs: bool,
@@ -33,6 +39,11 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
         options = options.with(function, name, value);
     }
     let cloud = LocalCloud::start(options).await?;
+    if let Some(path) = &arguments.event {
+        for object in replay::seed(&cloud.s3, &super::event(path)?)? {
+            println!("put {object}");
+        }
+    }
     let key = cloud.s3.credentials();
     let endpoint = cloud.s3.endpoint();
     println!("S3 is at {endpoint}, region {}, path style, with these credentials:\n", cloud.s3.region());

@@ -14,9 +14,11 @@ mod ticket;
 mod view;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde_json::Value;
 
 /// What a subcommand ends with: an exit code, or one sentence for a person.
 pub(crate) type CommandResult = Result<ExitCode, Box<dyn Error + Send + Sync>>;
@@ -45,6 +47,13 @@ pub(crate) enum Command {
     /// Makes, reads and uses upload tickets.
     #[command(subcommand)]
     Ticket(Box<ticket::Command>),
+}
+
+/// The event in a file.
+pub(crate) fn event(path: &Path) -> Result<Value, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", path.display()))
 }
 
 /// Runs a subcommand.

@@ -8,7 +8,6 @@ use harness::fc::FcCloud;
 use harness::lambda::InvocationResult;
 use harness::replay;
 use harness::s3::Server;
-use serde_json::Value;
 
 use super::CommandResult;
 
@@ -26,6 +25,10 @@ pub(crate) struct Arguments {
     /// Does not put the objects that the event names in first.
     #[arg(long)]
     empty: bool,
+    /// Where the functions' binaries are, such as the target/fc that `make build-fc` fills; those beside this
+    /// command if not named.
+    #[arg(long)]
+    binaries: Option<PathBuf>,
 }
 
 /// Whose stand-in calls the function.
@@ -36,16 +39,14 @@ enum Runtime {
 }
 
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
-    let text = std::fs::read_to_string(&arguments.event)
-        .map_err(|error| format!("{} cannot be read: {error}", arguments.event.display()))?;
-    let event: Value = serde_json::from_str(&text)
-        .map_err(|error| format!("{} is not JSON: {error}", arguments.event.display()))?;
+    let event = super::event(&arguments.event)?;
+    let binaries = arguments.binaries.unwrap_or_else(built_binaries);
     if arguments.runtime == Runtime::Fc {
-        let cloud = FcCloud::start(built_binaries(), &[]).await?;
+        let cloud = FcCloud::start(binaries, &[]).await?;
         let result = cloud.replay(&arguments.function, &event, !arguments.empty).await?;
         return show(&result, &cloud.oss);
     }
-    let cloud = LocalCloud::start(CloudOptions::default()).await?;
+    let cloud = LocalCloud::start(CloudOptions { binaries, ..CloudOptions::default() }).await?;
     let Some(function) = cloud.functions().find(|function| function.config().name == arguments.function)
     else {
         let names: Vec<_> = cloud.functions().map(|function| function.config().name.as_str()).collect();

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use harness::cloud::{AUDIT, AVATARS, CloudOptions, FILES, LocalCloud, QUARANTINE, UPLOADS};
 use harness::replay;
+use harness::s3::Request;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, stdin};
+use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use super::CommandResult;
 
@@ -20,13 +21,10 @@ pub(crate) struct Arguments {
     port: u16,
 }
 
-/// Prints how it is reached as one line of JSON, stays until its standard input ends, and then prints as JSON
-/// lines which requests came.
+/// Prints how it is reached as one line of JSON, and stays until its standard input ends. For each line that comes
+/// there, and at the end, it prints which requests came since: an array of JSON on one line.
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
-    let text = std::fs::read_to_string(&arguments.event)
-        .map_err(|error| format!("{} cannot be read: {error}", arguments.event.display()))?;
-    let event: Value = serde_json::from_str(&text)
-        .map_err(|error| format!("{} is not JSON: {error}", arguments.event.display()))?;
+    let event = super::event(&arguments.event)?;
     let cloud = LocalCloud::start(CloudOptions { port: arguments.port, ..CloudOptions::default() }).await?;
     let put = replay::seed(&cloud.s3, &event)?;
     let key = cloud.s3.credentials();
@@ -44,10 +42,23 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
             "objects": put.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     );
-    stdin().read_to_end(&mut Vec::new()).await?;
-    for request in cloud.s3.take_requests() {
-        let target = format!("{}/{}", request.bucket, request.key);
-        println!("{}", json!({"operation": request.operation, "target": target, "status": request.status}));
+    let mut lines = BufReader::new(stdin()).lines();
+    loop {
+        let line = lines.next_line().await?;
+        println!("{}", requests(&cloud));
+        if line.is_none() {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The requests since the last time.
+fn requests(cloud: &LocalCloud) -> Value {
+    let told = |request: Request| {
+        json!({
+            "operation": request.operation, "target": format!("{}/{}", request.bucket, request.key),
+            "status": request.status, "user_agent": request.user_agent,
+        })
+    };
+    cloud.s3.take_requests().into_iter().map(told).collect()
 }

@@ -11,8 +11,8 @@ use shared::store::{self, ObjectStore, PutOptions, S3Config, S3Store, StoreError
 use super::config::FcConfig;
 use super::function::FcFunction;
 use crate::cloud::{
-    AUDIT, AVATAR_TRANSCODER, AVATARS, EXPIRY_SWEEPER, FILES, QUARANTINE, UPLOAD_VALIDATOR, UPLOADS,
-    own_variables,
+    AUDIT, AVATAR_TRANSCODER, AVATARS, EXPIRY_SWEEPER, FILES, POLICY_KEY, QUARANTINE, UPLOAD_VALIDATOR,
+    UPLOADS, binary, own_variables, policy,
 };
 use crate::lambda::{Credentials, InvocationResult, StartError};
 use crate::s3::{self, BucketOptions, Dialect, Filter, Server};
@@ -53,7 +53,7 @@ pub struct FcCloud {
 }
 
 impl FcCloud {
-    /// Starts OSS with the five buckets. `variables` are the functions' own: function, name, value.
+    /// Starts OSS with the five buckets and a policy that plans. `variables` are the functions' own: function, name, value.
     ///
     /// # Errors
     /// A port cannot be had, or a binary is missing.
@@ -70,10 +70,11 @@ impl FcCloud {
         for bucket in [UPLOADS, AVATARS, FILES, QUARANTINE, AUDIT] {
             oss.create_bucket(bucket, BucketOptions::default());
         }
+        oss.put(AUDIT, POLICY_KEY, policy(), s3::PutOptions::default());
         let issuer = Issuer::new("local-cloud");
         let mut functions = BTreeMap::new();
         for name in [AVATAR_TRANSCODER, UPLOAD_VALIDATOR, EXPIRY_SWEEPER] {
-            let mut config = FcConfig::new(name, binaries.join(name))
+            let mut config = FcConfig::new(name, binary(&binaries, name))
                 .with("STORE_DIALECT", "oss")
                 .with("AWS_ENDPOINT_URL_S3", oss.endpoint());
             config.credentials = Credentials {

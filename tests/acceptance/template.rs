@@ -1,6 +1,7 @@
 //! The template against the binaries: what it sets is what they read, and what it allows is what they do.
 
 pub(crate) mod document;
+mod extension;
 mod permissions;
 mod policy;
 mod stack;
@@ -15,7 +16,7 @@ use policy::texts;
 use stack::{REGION, Stack, text};
 
 /// Sets of parameters that between them take every branch of the template.
-const STACKS: [(&str, &[(&str, &str)]); 5] = [
+const STACKS: [(&str, &[(&str, &str)]); 6] = [
     ("the defaults", &[]),
     (
         "everything on",
@@ -50,6 +51,18 @@ const STACKS: [(&str, &[(&str, &str)]); 5] = [
             ("AvatarTickets", "optional"),
             ("TicketKeysSource", "ssm"),
             ("TicketKeysName", "/bucket-functions/ticket-keys"),
+            (
+                "ParametersExtensionArn",
+                "arn:aws:lambda:eu-central-1:187925254637:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:12",
+            ),
+        ],
+    ),
+    (
+        "keys in Secrets Manager",
+        &[
+            ("AvatarTickets", "required"),
+            ("TicketKeysSource", "secretsmanager"),
+            ("TicketKeysName", "bucket-functions/ticket-keys"),
             (
                 "ParametersExtensionArn",
                 "arn:aws:lambda:eu-central-1:187925254637:layer:AWS-Parameters-and-Secrets-Lambda-Extension-Arm64:12",
@@ -114,8 +127,8 @@ fn variables(stack: &Stack, function: &str) -> Vec<(String, String)> {
     variables.iter().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
-/// The environment of a function, with what Lambda adds to it.
-fn environment(stack: &Stack, function: &str) -> Environment {
+/// The environment of a function, with what Lambda adds to it, and `more`.
+fn environment<const N: usize>(stack: &Stack, function: &str, more: [(String, String); N]) -> Environment {
     let memory = text(&stack.properties(function)["MemorySize"]);
     let platform = [
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory.as_str()),
@@ -127,6 +140,7 @@ fn environment(stack: &Stack, function: &str) -> Environment {
     variables(stack, function)
         .into_iter()
         .chain(platform.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .chain(more)
         .collect()
 }
 
@@ -137,7 +151,7 @@ fn every_variable_that_a_function_reads_is_set_and_every_one_that_is_set_is_read
         for (_, parameters) in STACKS {
             let stack = Stack::with(parameters);
             set.extend(variables(&stack, function.name).into_iter().map(|(name, _)| name));
-            read.extend((function.read)(environment(&stack, function.name)).asked);
+            read.extend((function.read)(environment(&stack, function.name, [])).asked);
         }
         set.retain(|variable| !is_given(variable));
         read.retain(|variable| !is_given(variable));
@@ -150,7 +164,7 @@ fn every_binary_accepts_what_the_template_sets() {
     for (name, parameters) in STACKS {
         let stack = Stack::with(parameters);
         for function in &FUNCTIONS {
-            let read = (function.read)(environment(&stack, function.name));
+            let read = (function.read)(environment(&stack, function.name, []));
             assert_eq!(read.result, Ok(()), "{} with {name}", function.name);
         }
     }

@@ -5,6 +5,7 @@
 //! sweep and the group alone: sent twice, it is one invalidation. The paths are a part of it, because
 //! CloudFront refuses a reference that it knows with other paths.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -237,7 +238,14 @@ pub struct Invalidation {
 #[derive(Debug, Clone, Default)]
 pub struct RecordingCdn {
     distributions: Vec<String>,
-    state: Arc<Mutex<(Vec<Invalidation>, Vec<CdnErrorKind>)>>,
+    state: Arc<Mutex<Recorded>>,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    invalidations: Vec<Invalidation>,
+    failures: Vec<CdnErrorKind>,
+    permissions: BTreeSet<(&'static str, String)>,
 }
 
 impl RecordingCdn {
@@ -250,21 +258,30 @@ impl RecordingCdn {
     /// The next calls fail so, the last of them first.
     #[must_use]
     pub fn failing(self, kinds: impl IntoIterator<Item = CdnErrorKind>) -> Self {
-        self.with(|(_, failures)| failures.extend(kinds));
+        self.with(|recorded| recorded.failures.extend(kinds));
         self
     }
 
     /// The invalidations so far, each caller reference once.
     pub fn invalidations(&self) -> Vec<Invalidation> {
-        self.with(|(invalidations, _)| invalidations.clone())
+        self.with(|recorded| recorded.invalidations.clone())
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut (Vec<Invalidation>, Vec<CdnErrorKind>)) -> T) -> T {
+    /// What all calls since the start needed to be allowed: IAM's action, and the distribution's id.
+    pub fn permissions(&self) -> BTreeSet<(&'static str, String)> {
+        self.with(|recorded| recorded.permissions.clone())
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Recorded) -> T) -> T {
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn call(&self, distribution_id: &str, action: &'static str) -> Result<(), CdnError> {
-        if let Some(kind) = self.with(|(_, failures)| failures.pop()) {
+        let failure = self.with(|recorded| {
+            recorded.permissions.insert((action, distribution_id.to_owned()));
+            recorded.failures.pop()
+        });
+        if let Some(kind) = failure {
             return Err(CdnError::new(kind, distribution_id, action, "injected"));
         }
         if self.distributions.iter().any(|known| known == distribution_id) {
@@ -291,7 +308,7 @@ impl Cdn for RecordingCdn {
             caller_reference: caller_reference.to_owned(),
             paths: paths.to_vec(),
         };
-        Ok(self.with(|(invalidations, _)| {
+        Ok(self.with(|Recorded { invalidations, .. }| {
             let known = invalidations.iter().position(|known| known.caller_reference == caller_reference);
             let number = known.unwrap_or_else(|| {
                 invalidations.push(invalidation);

@@ -1,5 +1,6 @@
 //! The roles against the handlers: every call that a handler makes is allowed, and nothing is allowed that no handler does.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
@@ -9,12 +10,14 @@ use jiff::Timestamp;
 use ring::hmac;
 use serde_json::{Value, json};
 use shared::clock::{Clock, SystemClock};
+use shared::env::Environment;
 use shared::object_ref::ObjectRef;
 use shared::runtime::Invocation;
-use shared::store::{MemoryStore, ObjectStore, PutOptions, RecordingStore};
+use shared::store::{MemoryStore, ObjectStore, Permission, PutOptions, RecordingStore};
 
+use super::extension::Extension;
 use super::policy::{self, Grant};
-use super::stack::{Stack, text};
+use super::stack::{ACCOUNT, Stack, text};
 use super::{STACKS, environment};
 
 const SECRET: &[u8] = b"a secret that is long enough for HS256";
@@ -68,6 +71,25 @@ const RARELY: [Rare; 4] = [
     },
 ];
 
+/// What a function's code calls itself, and what is therefore held against what it was seen to call.
+const OWN: [&str; 4] = ["s3:", "cloudfront:", "ssm:", "secretsmanager:"];
+
+/// What Lambda does in a function's name, which no test here sees: its log and traces, events from its queue, outcomes and failures
+/// to where they are sent, and the key of what is encrypted.
+const LAMBDAS: [&str; 11] = [
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:SendMessage",
+    "events:PutEvents",
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+];
+
 /// A clock that the test sets.
 #[derive(Debug, Clone)]
 struct Hands(Arc<Mutex<Timestamp>>);
@@ -97,10 +119,11 @@ struct World {
     clock: Hands,
     memory: MemoryStore,
     store: Arc<RecordingStore<MemoryStore>>,
+    extension: Extension,
 }
 
 impl World {
-    fn new(parameters: &[(&str, &str)]) -> Self {
+    async fn new(parameters: &[(&str, &str)]) -> Self {
         let stack = Stack::with(parameters);
         let clock = Hands::default();
         let mut memory = MemoryStore::with_clock(clock.clone());
@@ -113,7 +136,14 @@ impl World {
             };
         }
         let store = Arc::new(RecordingStore::new(memory.clone()));
-        Self { stack, memory, store, clock }
+        let extension = Extension::start(key_set()).await;
+        Self { stack, memory, store, extension, clock }
+    }
+
+    /// The environment of a function, with the extension where its layer would be.
+    fn environment(&self, function: &str) -> Environment {
+        let port = ("PARAMETERS_SECRETS_EXTENSION_HTTP_PORT".to_owned(), self.extension.port.to_string());
+        environment(&self.stack, function, [port])
     }
 
     fn bucket(&self, name: &str) -> String {
@@ -150,14 +180,15 @@ impl World {
     }
 
     async fn put_keys(&self) {
-        let key = json!({"kty": "oct", "alg": "HS256", "kid": "one", "k": URL_SAFE_NO_PAD.encode(SECRET)});
-        self.put("AuditBucket", "config/ticket-keys.json", json!({"keys": [key]}).to_string(), &[]).await;
+        self.put("AuditBucket", "config/ticket-keys.json", key_set(), &[]).await;
     }
 
-    /// Holds what was called against what the role may do, in both directions.
-    fn check(&self, role: &str, name: &str) {
+    /// Holds what was called, and `more`, against what the role may do, in both directions.
+    fn check(&self, role: &str, name: &str, more: BTreeSet<Permission>) {
         let grants = policy::grants(&self.stack, role);
-        let needed = self.store.permissions();
+        let mut needed = self.store.permissions();
+        needed.extend(self.extension.permissions());
+        needed.extend(more);
         for (action, arn) in &needed {
             assert!(
                 grants.iter().any(|grant| grant.covers(action, arn)),
@@ -168,9 +199,16 @@ impl World {
             let inside = format!("{bucket}/");
             needed.iter().any(|(action, arn)| *action == "s3:GetObject" && arn.starts_with(&inside))
         };
+        for grant in &grants {
+            let own = OWN.iter().any(|own| grant.action.starts_with(own));
+            assert!(
+                own || LAMBDAS.contains(&grant.action.as_str()),
+                "{role}: nobody knows who needs {grant:?}"
+            );
+        }
         let idle: Vec<&Grant> = grants
             .iter()
-            .filter(|grant| grant.action.starts_with("s3:"))
+            .filter(|grant| !LAMBDAS.contains(&grant.action.as_str()))
             .filter(|grant| !needed.iter().any(|(action, arn)| grant.covers(action, arn)))
             // Where objects are read by name, the right to list makes a missing one a 404 instead of a 403.
             .filter(|grant| !(grant.action == "s3:ListBucket" && reads(&grant.resource)))
@@ -178,6 +216,12 @@ impl World {
             .collect();
         assert!(idle.is_empty(), "{role} with {name} may, and never does: {idle:#?}");
     }
+}
+
+/// The key set that tickets are checked with.
+fn key_set() -> String {
+    let key = json!({"kty": "oct", "alg": "HS256", "kid": "one", "k": URL_SAFE_NO_PAD.encode(SECRET)});
+    json!({"keys": [key]}).to_string()
 }
 
 fn invocation() -> Invocation {
@@ -200,11 +244,7 @@ async fn the_avatar_function_may_do_what_it_does_and_nothing_else() {
     use avatar_transcoder::handler::{Deps, handle};
 
     for (name, parameters) in STACKS {
-        let world = World::new(parameters);
-        if world.stack.parameter("TicketKeysSource") == "ssm" {
-            // The extension is asked instead of the store, and there is none here.
-            continue;
-        }
+        let world = World::new(parameters).await;
         world.put_keys().await;
         world.put("AuditBucket", "config/watermark.png", picture(), &[]).await;
         let ticket = |key| world.ticket("UploadBucket", key);
@@ -213,13 +253,13 @@ async fn the_avatar_function_may_do_what_it_does_and_nothing_else() {
             world.put("UploadBucket", "u/no.png", "no picture", &[("ticket", &ticket("u/no.png"))]).await,
         ];
         let deps = || {
-            let mut environment = environment(&world.stack, "AvatarTranscoder");
+            let mut environment = world.environment("AvatarTranscoder");
             let config = Config::read(&mut environment);
             environment.finish(Deps::new(world.store.clone(), SystemClock, config)).unwrap()
         };
         let answer = handle(&deps(), &json!({"Records": records}), &invocation()).await.unwrap();
         assert_eq!(statuses(&answer), ["stored", "rejected"], "{name}: {answer}");
-        world.check("AvatarTranscoderRole", name);
+        world.check("AvatarTranscoderRole", name, BTreeSet::new());
     }
 }
 
@@ -229,14 +269,10 @@ async fn the_validator_may_do_what_it_does_and_nothing_else() {
     use upload_validator::handler::{Deps, handle};
 
     for (name, parameters) in STACKS {
-        let world = World::new(parameters);
-        if world.stack.parameter("TicketKeysSource") == "ssm" {
-            // The extension is asked instead of the store, and there is none here.
-            continue;
-        }
+        let world = World::new(parameters).await;
         world.put_keys().await;
         let deps = || {
-            let mut environment = environment(&world.stack, "UploadValidator");
+            let mut environment = world.environment("UploadValidator");
             let config = Config::read(&mut environment);
             environment.finish(Deps::new(world.store.clone(), SystemClock, config)).unwrap()
         };
@@ -259,7 +295,7 @@ async fn the_validator_may_do_what_it_does_and_nothing_else() {
                 handle(&deps(), &event, &invocation()).await.unwrap();
             }
         }
-        world.check("UploadValidatorRole", name);
+        world.check("UploadValidatorRole", name, BTreeSet::new());
     }
 }
 
@@ -290,7 +326,7 @@ async fn the_sweeper_may_do_what_it_does_and_nothing_else() {
     use expiry_sweeper::handler::{Deps, handle};
 
     for (name, parameters) in STACKS {
-        let world = World::new(parameters);
+        let world = World::new(parameters).await;
         let policy = every_kind_of_rule(&world);
         world.put("AuditBucket", "config/sweep.json", policy.to_string(), &[]).await;
         for bucket in ["UploadBucket", "AvatarBucket", "FilesBucket"] {
@@ -303,7 +339,7 @@ async fn the_sweeper_may_do_what_it_does_and_nothing_else() {
         world.clock.advance(100);
         let cdn = RecordingCdn::new(["Distribution"]);
         let deps = || {
-            let mut environment = environment(&world.stack, "ExpirySweeper");
+            let mut environment = world.environment("ExpirySweeper");
             let config = Config::read(&mut environment);
             let deps = Deps::new(world.store.clone(), world.clock.clone(), cdn.clone(), config);
             environment.finish(deps).unwrap()
@@ -329,6 +365,8 @@ async fn the_sweeper_may_do_what_it_does_and_nothing_else() {
                        "Etag": entry["s3"]["object"]["eTag"]}]});
         let answer = handle(&deps(), &batch, &invocation()).await.unwrap();
         assert!(!statuses(&answer).contains(&"failed"), "{name}: {answer}");
-        world.check("ExpirySweeperRole", name);
+        let distribution = |id| format!("arn:aws:cloudfront::{ACCOUNT}:distribution/{id}");
+        let asked = cdn.permissions().into_iter().map(|(action, id)| (action, distribution(id)));
+        world.check("ExpirySweeperRole", name, asked.collect());
     }
 }

@@ -34,11 +34,15 @@ POLICY = {"version": 1, "rules": [{"id": "originals", "bucket": "uploads", "whol
 
 
 def function_for(event):
-    """The function that an event is for: what names no object is a sweep."""
+    """The function that an event is for: what names no object is a sweep, and what lies in `files` is checked."""
     schedule = event.get("detail-type") == "Scheduled Event" if isinstance(event, dict) else False
     objects = isinstance(event, list) or any(key in event for key in ("Records", "tasks", "events", "data", "bucket", "Service"))
     objects = objects or (isinstance(event, dict) and (event.get("source") == "aws.s3" or "oss" in event))
-    return "expiry-sweeper" if schedule or not objects else "avatar-transcoder"
+    if schedule or not objects:
+        return "expiry-sweeper"
+    records = event.get("Records", []) if isinstance(event, dict) else []
+    buckets = {record.get("s3", {}).get("bucket", {}).get("name") for record in records}
+    return "upload-validator" if "files" in buckets else "avatar-transcoder"
 
 
 def docker(*arguments):
@@ -143,8 +147,8 @@ def variables(told, function):
 def with_endpoint(template, endpoint):
     """The template with one more variable: SAM hands on only those that a template names."""
     text = template.read_text()
-    line = re.compile(r"^( +)STORE_PATH_STYLE:.*$", re.MULTILINE)
-    changed, count = line.subn(lambda found: f"{found[0]}\n{found[1]}AWS_ENDPOINT_URL_S3: {endpoint}", text)
+    line = re.compile(r"^( +)STORE_PATH_STYLE:", re.MULTILINE)
+    changed, count = line.subn(lambda found: f"{found[1]}AWS_ENDPOINT_URL_S3: {endpoint}\n{found[0]}", text)
     if not count:
         common.fail(f"{template} does not look as expected: it sets no STORE_PATH_STYLE.")
     beside = template.with_name("replay.yaml")

@@ -192,7 +192,8 @@ def schedule(stack):
     """The schedule's target sweeps, and leaves a report."""
     found = stack.scheduler.get_schedule(Name=f"{common.STACK}-sweep")
     before = set(stack.keys("Audit", "sweeps/"))
-    own = {"Name": "test-stack-sweep", "FlexibleTimeWindow": {"Mode": "OFF"}}
+    # Named anew: the emulator fires a schedule for one moment once per name, also after it was deleted.
+    own = {"Name": f"test-stack-sweep-{time.time_ns()}", "FlexibleTimeWindow": {"Mode": "OFF"}}
     # The same target, in a moment instead of in an hour.
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 3))
     stack.scheduler.create_schedule(
@@ -218,7 +219,7 @@ def sweep_loop(stack):
 
 def distributed_map(stack):
     """A Distributed Map goes over 5,000 objects and deletes the expired ones."""
-    prefix, files = "tempcato/", stack.bucket("Files")
+    prefix, files = "tempcato/many/", stack.bucket("Files")
     machine = stack.stepfunctions.describe_state_machine(stateMachineArn=stack.outputs["SweepMapArn"])
     definition = json.loads(machine["definition"])
     # The emulator ignores ItemBatcher and hands out each item alone. A selector makes a batch of one of it, so that
@@ -245,7 +246,7 @@ def distributed_map(stack):
         with ThreadPoolExecutor(16) as pool:
             put = lambda n: stack.s3.put_object(Bucket=files, Key=f"{prefix}{n:05}", Body=b"x")
             list(pool.map(put, range(MAP_OBJECTS)))
-        assert len(stack.keys("Files", prefix)) == MAP_OBJECTS
+        assert (found := len(stack.keys("Files", prefix))) == MAP_OBJECTS, f"{found} objects before the map"
         time.sleep(2)
         copy = stack.stepfunctions.create_state_machine(
             name="test-stack-map", definition=json.dumps(definition), roleArn=machine["roleArn"]
@@ -264,7 +265,8 @@ def distributed_map(stack):
 def failure_path(stack):
     """An invocation that keeps failing ends in the failure queue, and `make redrive` brings it back."""
     assert stack.waiting() == 0, f"{stack.waiting()} messages wait in the failure queue before the test"
-    content = (IMAGES / "astronaut.png").read_bytes() + b"made different by a few bytes after its end"
+    # Made another upload by a few bytes after its end, at every run.
+    content = (IMAGES / "astronaut.png").read_bytes() + str(time.time_ns()).encode()
     address = f"z/{app.short_code(content)}.webp"
     function = stack.outputs["AvatarTranscoderName"]
     put_back = stack.with_variables(function, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
@@ -275,7 +277,7 @@ def failure_path(stack):
     try:
         stack.s3.put_object(Bucket=stack.bucket("Upload"), Key="z/late.png", Body=content)
         wait_for("a message in the failure queue", stack.waiting, 180)
-        assert stack.head("Avatar", address) is None
+        assert stack.head("Avatar", address) is None, f"{address} stands already"
     finally:
         put_back()
     assert redrive.redrive(stack.outputs["FailureQueueUrl"]) == (1, 0)

@@ -174,9 +174,9 @@ backfill: ## sends the objects that are there already to a function; FUNCTION=up
 	@$(call need-tool,stack,ministack)
 	@.tools/stack/bin/python tests/stack/backfill.py $(FUNCTION) --prefix "$(PREFIX)" $(if $(LOCAL),--local) $(if $(DRY),--dry-run) $(if $(YES),--yes)
 
-cost: ## dollars per million, from measured figures; MEASURED=file of tests/stack/measure.py, ARCHITECTURE=x86_64
+cost: ## dollars per million, from measured figures; MEASURED=file of tests/stack/measure.py BENCH=target/bench/pictures.json ARCHITECTURE=x86_64
 	@command -v python3 >/dev/null || { echo "error: install Python 3.10 or newer" >&2; exit 2; }
-	@python3 tests/stack/cost.py $(MEASURED) --architecture $(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
+	@python3 tests/stack/cost.py $(MEASURED) $(if $(BENCH),--bench "$(BENCH)") --architecture $(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
 
 # $(call need-tool,folder,command): ends with one sentence where the tool is not there.
 need-tool = test -x .tools/$(1)/bin/$(2) || { echo "error: $(2) is missing; install the deployment tools by: make tools" >&2; exit 2; }

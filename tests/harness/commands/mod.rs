@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a command talks to the person at its terminal")]
 
 mod bench;
+mod bench_pictures;
 mod bench_sweep;
 mod contract;
 mod dev;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Sweep(sweep::Arguments),
     /// Checks uploads beside a Python Lambda handler, and shows requests and times of both.
     BenchValidator(bench::Arguments),
+    /// Makes avatars beside sharp, and shows times, bytes, looks and memory of both.
+    BenchPictures(bench_pictures::Arguments),
     /// Sweeps buckets beside rclone and s5cmd, and shows requests, speed and memory of all three.
     BenchSweep(bench_sweep::Arguments),
     /// Makes, reads and uses upload tickets.
@@ -67,6 +70,7 @@ pub(crate) async fn run(command: Command) -> CommandResult {
         Command::Contract(arguments) => Box::pin(contract::run(arguments)).await,
         Command::Sweep(arguments) => Box::pin(sweep::run(arguments)).await,
         Command::BenchValidator(arguments) => Box::pin(bench::run(arguments)).await,
+        Command::BenchPictures(arguments) => Box::pin(bench_pictures::run(arguments)).await,
         Command::BenchSweep(arguments) => Box::pin(bench_sweep::run(arguments)).await,
         Command::Ticket(command) => Box::pin(ticket::run(*command)).await,
     }

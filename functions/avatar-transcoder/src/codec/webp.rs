@@ -48,8 +48,9 @@ fn config(settings: Settings, has_alpha: bool) -> Result<ffi::WebPConfig, Refuse
     config.method = 4;
     if settings.lossless {
         config.lossless = 1;
-        // For lossless this is effort and not loss.
-        config.quality = 75.0;
+        // For lossless this is effort and not loss. At the library's 75 files are about 1 % smaller and take a
+        // quarter longer.
+        config.quality = 50.0;
     }
     // The alpha plane is compressed beside the colours; nothing else gains from a second thread.
     config.thread_level = c_int::from(has_alpha);
@@ -158,15 +159,8 @@ impl Drop for AnimationEncoder {
 }
 
 impl AnimationEncoder {
-    /// An animation that is played `loops` times, for ever if 0. With `mixed` every frame is tried both
-    /// lossy and lossless.
-    pub(crate) fn new(
-        width: u32,
-        height: u32,
-        loops: u32,
-        settings: Settings,
-        mixed: bool,
-    ) -> Result<Self, Refused> {
+    /// An animation that is played `loops` times, for ever if 0.
+    pub(crate) fn new(width: u32, height: u32, loops: u32, settings: Settings) -> Result<Self, Refused> {
         // SAFETY: an all-zero value is what the initialisation writes over.
         let mut options: ffi::WebPAnimEncoderOptions = unsafe { std::mem::zeroed() };
         let version = ffi::WebPGetMuxABIVersion();
@@ -177,7 +171,6 @@ impl AnimationEncoder {
             }
             options.anim_params.loop_count = c_int::try_from(loops.min(65535)).unwrap_or_default();
             options.anim_params.bgcolor = 0;
-            options.allow_mixed = c_int::from(mixed);
             ffi::WebPAnimEncoderNewInternal(c(width)?, c(height)?, &options, version)
         };
         let encoder = NonNull::new(encoder).ok_or("the encoder has no memory")?;

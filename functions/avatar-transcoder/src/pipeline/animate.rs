@@ -21,9 +21,6 @@ use crate::codec::webp::{AnimationDecoder, AnimationEncoder, Settings};
 const DECODE_NS_PER_PIXEL: u64 = 12;
 const ENCODE_NS_PER_PIXEL: u64 = 130;
 
-/// Up to so many colours in its first frame an animation is tried without loss, frame by frame.
-const FEW_COLOURS: usize = 64;
-
 /// What an animation becomes inside the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -122,16 +119,19 @@ pub(super) fn animate(
     let kept = kept(&header.durations_ms, plan.keep_every);
     let crop = geometry::crop(header.width, header.height, recipe.fit);
     let edges: Vec<u32> = [recipe.edge].into_iter().chain(recipe.extra_edges.iter().copied()).collect();
-    let settings = Settings { lossless: false, quality: recipe.quality };
-    let mut encoders: Vec<(u32, (u32, u32), AnimationEncoder)> = Vec::new();
+    let mut encoders: Vec<(u32, (u32, u32), AnimationEncoder, bool)> = Vec::new();
     let mut placeholder = None;
     for duration in &kept {
-        let Some(rgba) = frames.next_frame()? else { return Err(undecodable("frames are missing")) };
+        let Some(rgba) = tracing::debug_span!("decode").in_scope(|| frames.next_frame())? else {
+            return Err(undecodable("frames are missing"));
+        };
         let Some(duration) = duration else { continue };
         let source = canvas(header, rgba);
         for (i, edge) in edges.iter().enumerate() {
             let to = geometry::target(header.width, header.height, recipe.fit, (edge / plan.shrink).max(1));
-            let resized = resize::image(&source, crop, to).map_err(undecodable)?;
+            let resized = tracing::debug_span!("resize")
+                .in_scope(|| resize::image(&source, crop, to))
+                .map_err(undecodable)?;
             let (samples, width, height) = header.orientation.apply(resized.samples, to.0, to.1, 4);
             let mut image = Image { width, height, channels: Channels::Rgba, samples };
             image = colour::to_srgb(image, profile.as_ref());
@@ -139,12 +139,14 @@ pub(super) fn animate(
                 image = watermark::lay_over(image, mark);
             }
             if encoders.len() <= i {
-                let mixed = encode::has_few_colours(&image.samples, 4, FEW_COLOURS);
-                let encoder =
-                    AnimationEncoder::new(width, height, header.loops, settings, mixed).map_err(failed)?;
-                encoders.push((*edge, (width, height), encoder));
+                let lossless = encode::frame_is_smaller_without_loss(&image, recipe.quality)?;
+                let settings = Settings { lossless, quality: recipe.quality };
+                let encoder = AnimationEncoder::new(width, height, header.loops, settings).map_err(failed)?;
+                encoders.push((*edge, (width, height), encoder, lossless));
             }
-            encoders[i].2.add(&image.samples, *duration).map_err(failed)?;
+            tracing::debug_span!("encode")
+                .in_scope(|| encoders[i].2.add(&image.samples, *duration))
+                .map_err(failed)?;
             if placeholder.is_none() {
                 placeholder = Some(placeholder::of(&Finished::Image(image)));
             }
@@ -153,9 +155,9 @@ pub(super) fn animate(
     let count = u32::try_from(kept.iter().flatten().count()).unwrap_or(u32::MAX);
     let renditions = encoders
         .into_iter()
-        .map(|(edge, (width, height), encoder)| {
-            let webp = encoder.finish().map_err(failed)?;
-            Ok(Rendition { edge, width, height, webp, frames: count, lossless: false })
+        .map(|(edge, (width, height), encoder, lossless)| {
+            let webp = tracing::debug_span!("encode").in_scope(|| encoder.finish()).map_err(failed)?;
+            Ok(Rendition { edge, width, height, webp, frames: count, lossless })
         })
         .collect::<Result<_, Reason>>()?;
     let (thumbhash, average_colour) = placeholder.unwrap_or_default();

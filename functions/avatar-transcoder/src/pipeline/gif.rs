@@ -7,6 +7,9 @@ use super::colour::ColourInfo;
 use super::header::{Format, Header, cursor, undecodable};
 use super::limits::Limits;
 use super::orient::Orientation;
+use super::raster::{Channels, Image};
+use super::recipe::Recipe;
+use super::shrink::{self, Shrinker};
 
 fn options() -> DecodeOptions {
     let mut options = DecodeOptions::new();
@@ -115,6 +118,7 @@ impl<'a> Frames<'a> {
         let Some(frame) = self.decoder.read_next_frame().map_err(undecodable)? else { return Ok(None) };
         let palette =
             frame.palette.as_ref().or(global.as_ref()).ok_or_else(|| undecodable("it has no palette"))?;
+        let colours = colours(palette, frame.transparent);
         let area = area(frame, self.width, self.height);
         let saved = match frame.dispose {
             DisposalMethod::Previous => rows(&self.canvas, self.width, area),
@@ -123,15 +127,9 @@ impl<'a> Frames<'a> {
         for row in 0..area.height {
             let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
             let start = ((area.top + row) * self.width + area.left) * 4;
-            for (pixel, index) in self.canvas[start..].chunks_exact_mut(4).zip(indices) {
-                if frame.transparent == Some(*index) {
-                    continue;
-                }
-                // An index beyond the palette is drawn as nothing, as browsers do.
-                if let Some(colour) = palette.get(usize::from(*index) * 3..usize::from(*index) * 3 + 3) {
-                    pixel[..3].copy_from_slice(colour);
-                    pixel[3] = 255;
-                }
+            for (pixel, index) in self.canvas[start..].as_chunks_mut::<4>().0.iter_mut().zip(indices) {
+                let colour = colours[usize::from(*index)];
+                *pixel = if colour[3] == 0 { *pixel } else { colour };
             }
         }
         self.pending = Some(Disposal { method: frame.dispose, area, saved });
@@ -159,6 +157,52 @@ impl<'a> Frames<'a> {
             }
         }
     }
+}
+
+/// The first frame alone, shrunk as far as `recipe` allows while its rows are drawn: a large one is never held in
+/// colours. A still picture has to be whole: what follows it is the end of the file, or damage.
+pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Image, Reason> {
+    let mut decoder = options().read_info(cursor(bytes)).map_err(undecodable)?;
+    let global = decoder.global_palette().map(<[u8]>::to_vec);
+    let (width, height) = (header.width as usize, header.height as usize);
+    let factor = shrink::factor(header.width, header.height, recipe);
+    let mut shrinker = Shrinker::new(header.width, header.height, Channels::Rgba, factor);
+    {
+        let frame = decoder.read_next_frame().map_err(undecodable)?;
+        let frame = frame.ok_or_else(|| undecodable("it has no frame"))?;
+        let palette =
+            frame.palette.as_ref().or(global.as_ref()).ok_or_else(|| undecodable("it has no palette"))?;
+        let colours = colours(palette, frame.transparent);
+        let area = area(frame, width, height);
+        let mut line = vec![0; width * 4];
+        for row in 0..height {
+            line.fill(0);
+            if let Some(row) = row.checked_sub(area.top).filter(|row| *row < area.height) {
+                let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
+                for (pixel, index) in line[area.left * 4..].as_chunks_mut::<4>().0.iter_mut().zip(indices) {
+                    *pixel = colours[usize::from(*index)];
+                }
+            }
+            shrinker.push(&line);
+        }
+    }
+    if header.durations_ms.len() == 1 {
+        decoder.read_next_frame().map_err(undecodable)?;
+    }
+    shrinker.finish().ok_or_else(|| undecodable("rows are missing"))
+}
+
+/// What each index draws, in RGBA. The transparent one draws nothing, and so does, as in browsers, an index beyond
+/// the palette.
+fn colours(palette: &[u8], transparent: Option<u8>) -> [[u8; 4]; 256] {
+    let mut colours = [[0; 4]; 256];
+    for (colour, rgb) in colours.iter_mut().zip(palette.as_chunks::<3>().0) {
+        *colour = [rgb[0], rgb[1], rgb[2], 255];
+    }
+    if let Some(index) = transparent {
+        colours[usize::from(index)] = [0; 4];
+    }
+    colours
 }
 
 fn area(frame: &Frame<'_>, width: usize, height: usize) -> Area {

@@ -17,6 +17,7 @@ mod png;
 mod raster;
 mod recipe;
 mod resize;
+mod shrink;
 mod watermark;
 mod webp;
 
@@ -24,7 +25,7 @@ use shared::outcome::Reason;
 
 use header::{Format, Header};
 pub use limits::Limits;
-use raster::{Channels, Finished, Image, Raster};
+use raster::{Finished, Image, Raster, opaque};
 pub use recipe::{Animation, Fit, Gravity, Recipe, Watermark};
 
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
@@ -121,28 +122,20 @@ pub fn transcode(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Pictu
         .iter()
         .map(|edge| render(&raster, &header, recipe, *edge).map(|(rendition, _)| rendition))
         .collect::<Result<_, _>>()?;
-    let (thumbhash, average_colour) = placeholder::of(&finished);
+    let (thumbhash, average_colour) =
+        tracing::debug_span!("placeholder").in_scope(|| placeholder::of(&finished));
     Ok(Picture { main, extras, thumbhash, average_colour, source: source(&header, frames), notes })
 }
 
 fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Raster, Reason> {
+    let _stage = tracing::debug_span!("decode").entered();
     match header.format {
         Format::Jpeg => jpeg::decode(bytes, header, recipe),
-        Format::Png => png::decode(bytes, header),
+        Format::Png => png::decode(bytes, header, recipe),
         Format::Webp if header.durations_ms.len() == 1 => webp::decode(bytes, header, recipe),
-        Format::Gif | Format::Webp => {
-            animate::first_frame(bytes, header).map(|image| Raster::Image(opaque(image)))
-        }
+        Format::Gif => gif::first_frame(bytes, header, recipe).map(|image| Raster::Image(opaque(image))),
+        Format::Webp => animate::first_frame(bytes, header).map(|image| Raster::Image(opaque(image))),
     }
-}
-
-/// Without the alpha channel, if it hides nothing.
-fn opaque(image: Image) -> Image {
-    if image.channels != Channels::Rgba || image.samples.chunks_exact(4).any(|pixel| pixel[3] != 255) {
-        return image;
-    }
-    let samples = image.samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-    Image { channels: Channels::Rgb, samples, ..image }
 }
 
 fn render(
@@ -152,7 +145,7 @@ fn render(
     edge: u32,
 ) -> Result<(Rendition, Finished), Reason> {
     let finished = finish(raster, header, recipe, edge)?;
-    let encoded = encode::encode(&finished, recipe.quality)?;
+    let encoded = tracing::debug_span!("encode").in_scope(|| encode::encode(&finished, recipe.quality))?;
     let (width, height) = finished.size();
     let rendition =
         Rendition { edge, width, height, webp: encoded.webp, frames: 1, lossless: encoded.lossless };
@@ -165,16 +158,19 @@ fn finish(raster: &Raster, header: &Header, recipe: &Recipe, edge: u32) -> Resul
     let crop = geometry::crop(width, height, recipe.fit);
     let to = geometry::target(width, height, recipe.fit, edge);
     match raster {
-        Raster::Planes { subsampling, planes, .. } => {
-            resize::planes(planes, *subsampling, crop, to, header.orientation).map_err(header::undecodable)
-        }
+        Raster::Planes { subsampling, planes, .. } => tracing::debug_span!("resize")
+            .in_scope(|| resize::planes(planes, *subsampling, crop, to, header.orientation))
+            .map_err(header::undecodable),
         Raster::Image(image) => {
-            let resized = resize::image(image, crop, to).map_err(header::undecodable)?;
+            let resized = tracing::debug_span!("resize")
+                .in_scope(|| resize::image(image, crop, to))
+                .map_err(header::undecodable)?;
             let channels = resized.channels;
             let (samples, width, height) =
                 header.orientation.apply(resized.samples, to.0, to.1, channels.count());
             let upright = Image { width, height, channels, samples };
-            let mut image = colour::to_srgb(upright, header.colour.profile(channels).as_ref());
+            let mut image = tracing::debug_span!("colour")
+                .in_scope(|| colour::to_srgb(upright, header.colour.profile(channels).as_ref()));
             if let Some(mark) = &recipe.watermark {
                 image = watermark::lay_over(image, mark);
             }

@@ -7,7 +7,9 @@ use shared::outcome::Reason;
 use super::colour::ColourInfo;
 use super::header::{Format, Header, cursor, undecodable};
 use super::orient::Orientation;
-use super::raster::{Channels, Image, Raster};
+use super::raster::{Channels, Raster, opaque};
+use super::recipe::Recipe;
+use super::shrink::{self, Shrinker};
 
 /// What the decoder may set aside for chunks beside the pixels: profiles and text.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -71,7 +73,7 @@ fn colour(info: &png::Info<'_>) -> ColourInfo {
 }
 
 /// Decodes, and completes `header` with what stands before the pixels.
-pub(super) fn decode(bytes: &[u8], header: &mut Header) -> Result<Raster, Reason> {
+pub(super) fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Raster, Reason> {
     let mut reader = decoder(bytes).read_info().map_err(undecodable)?;
     let info = reader.info();
     header.colour = colour(info);
@@ -86,28 +88,34 @@ pub(super) fn decode(bytes: &[u8], header: &mut Header) -> Result<Raster, Reason
         ColorType::Rgba => (4, Channels::Rgba),
         ColorType::Indexed => return Err(undecodable("its palette is missing")),
     };
-    let mut samples = Vec::with_capacity(width as usize * height as usize * channels.count());
+    let mut shrinker = Shrinker::new(width, height, channels, shrink::factor(width, height, recipe));
+    let mut narrowed = Vec::new();
     let mut take = |row: &[u8]| {
+        if in_channels != 2 && !wide {
+            return shrinker.push(row);
+        }
         let narrow = |i: usize| {
             if wide { to_8_bits(row[2 * i], row[2 * i + 1]) } else { row[i] }
         };
         let count = row.len() / if wide { 2 } else { 1 };
+        narrowed.clear();
         if in_channels == 2 {
-            samples.extend((0..count / 2).flat_map(|i| {
+            narrowed.extend((0..count / 2).flat_map(|i| {
                 let gray = narrow(2 * i);
                 [gray, gray, gray, narrow(2 * i + 1)]
             }));
-        } else if wide {
-            samples.extend((0..count).map(narrow));
         } else {
-            samples.extend_from_slice(row);
+            narrowed.extend((0..count).map(narrow));
         }
+        shrinker.push(&narrowed);
     };
     if interlaced {
         let size = reader.output_buffer_size().ok_or_else(|| undecodable("it is too large"))?;
         let mut whole = vec![0; size];
         reader.next_frame(&mut whole).map_err(undecodable)?;
-        take(&whole);
+        for row in whole.chunks_exact((size / height as usize).max(1)) {
+            take(row);
+        }
     } else {
         while let Some(row) = reader.next_row().map_err(undecodable)? {
             take(row.data());
@@ -115,15 +123,9 @@ pub(super) fn decode(bytes: &[u8], header: &mut Header) -> Result<Raster, Reason
     }
     // A file without its end was cut off, even if its pixels are whole; what lies behind the end is junk.
     reader.finish().map_err(undecodable)?;
-    if samples.len() != width as usize * height as usize * channels.count() {
-        return Err(undecodable("rows are missing"));
-    }
+    let image = shrinker.finish().ok_or_else(|| undecodable("rows are missing"))?;
     // An alpha channel that hides nothing costs time and bytes in every later step.
-    if channels == Channels::Rgba && samples.chunks_exact(4).all(|pixel| pixel[3] == 255) {
-        let opaque = samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-        return Ok(Raster::Image(Image { width, height, channels: Channels::Rgb, samples: opaque }));
-    }
-    Ok(Raster::Image(Image { width, height, channels, samples }))
+    Ok(Raster::Image(opaque(image)))
 }
 
 /// Rounds 16 bits to 8: 65535 is 257 × 255.

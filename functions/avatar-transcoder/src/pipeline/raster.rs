@@ -11,6 +11,15 @@ pub(super) struct Image {
     pub(super) samples: Vec<u8>,
 }
 
+/// Without the alpha channel, if it hides nothing.
+pub(super) fn opaque(image: Image) -> Image {
+    if image.channels != Channels::Rgba || image.samples.chunks_exact(4).any(|pixel| pixel[3] != 255) {
+        return image;
+    }
+    let samples = image.samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+    Image { channels: Channels::Rgb, samples, ..image }
+}
+
 /// What the samples of a pixel mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Channels {

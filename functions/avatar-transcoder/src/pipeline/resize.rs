@@ -9,13 +9,16 @@ use super::orient::Orientation;
 use super::raster::{Channels, Finished, Image};
 use crate::codec::turbojpeg::{Plane, Subsampling};
 
+/// One sample a pixel, which is no alpha.
+const GRAY: (PixelType, bool) = (PixelType::U8, false);
+
 /// What cannot happen with sizes that were checked: reported as data, all the same.
 pub(super) type Failed = String;
 
 fn resample(
     samples: &[u8],
     (width, height): (u32, u32),
-    pixel: PixelType,
+    (pixel, has_alpha): (PixelType, bool),
     crop: Crop,
     (to_width, to_height): (u32, u32),
 ) -> Result<Vec<u8>, Failed> {
@@ -24,7 +27,7 @@ fn resample(
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
         .crop(crop.left, crop.top, crop.width, crop.height)
-        .use_alpha(pixel == PixelType::U8x4);
+        .use_alpha(has_alpha);
     Resizer::new().resize(&source, &mut resized, &options).map_err(|error| error.to_string())?;
     Ok(resized.into_vec())
 }
@@ -33,20 +36,33 @@ fn resample(
 pub(super) fn image(image: &Image, crop: Crop, to: (u32, u32)) -> Result<Image, Failed> {
     let size = (image.width, image.height);
     let samples = match image.channels {
-        Channels::Gray => resample(&image.samples, size, PixelType::U8, crop, to)?,
-        Channels::Rgb => resample(&image.samples, size, PixelType::U8x3, crop, to)?,
-        Channels::Rgba => resample(&image.samples, size, PixelType::U8x4, crop, to)?,
-        // Four inks look like colours with alpha to the resizer, so each goes on its own.
-        Channels::Cmyk => {
-            let mut inks = Vec::with_capacity(4);
-            for ink in 0..4 {
-                let plane: Vec<u8> = image.samples.iter().skip(ink).step_by(4).copied().collect();
-                inks.push(resample(&plane, size, PixelType::U8, crop, to)?);
-            }
-            (0..inks[0].len()).flat_map(|i| [inks[0][i], inks[1][i], inks[2][i], inks[3][i]]).collect()
-        }
+        Channels::Gray => resample(&image.samples, size, GRAY, crop, to)?,
+        Channels::Rgb => resample(&image.samples, size, (PixelType::U8x3, false), crop, to)?,
+        Channels::Rgba => resample(&image.samples, size, (PixelType::U8x4, true), crop, to)?,
+        // Four inks are no colours with alpha.
+        Channels::Cmyk => resample(&image.samples, size, (PixelType::U8x4, false), crop, to)?,
     };
     Ok(Image { width: to.0, height: to.1, channels: image.channels, samples })
+}
+
+/// The whole of `picture` at the smaller size `to`, in the same form.
+pub(super) fn finished(picture: &Finished, to: (u32, u32)) -> Result<Finished, Failed> {
+    let whole = |width: u32, height: u32| Crop {
+        left: 0.0,
+        top: 0.0,
+        width: f64::from(width),
+        height: f64::from(height),
+    };
+    Ok(match picture {
+        Finished::Image(source) => Finished::Image(image(source, whole(source.width, source.height), to)?),
+        Finished::Yuv420 { width, height, y, u, v } => {
+            let half = |(width, height): (u32, u32)| (width.div_ceil(2), height.div_ceil(2));
+            let (from, chroma) = ((*width, *height), half((*width, *height)));
+            let luma = resample(y, from, GRAY, whole(from.0, from.1), to)?;
+            let shrink = |plane| resample(plane, chroma, GRAY, whole(chroma.0, chroma.1), half(to));
+            Finished::Yuv420 { width: to.0, height: to.1, y: luma, u: shrink(u)?, v: shrink(v)? }
+        }
+    })
 }
 
 /// How much coarser chroma is than luma, across and down.
@@ -70,7 +86,7 @@ pub(super) fn planes(
     orientation: Orientation,
 ) -> Result<Finished, Failed> {
     let luma = &planes[0];
-    let mut y = resample(&luma.samples, (luma.width, luma.height), PixelType::U8, crop, to)?;
+    let mut y = resample(&luma.samples, (luma.width, luma.height), GRAY, crop, to)?;
     to_video_range(&mut y, 16.0, 219.0);
     let half = (to.0.div_ceil(2), to.1.div_ceil(2));
     let (across, down) = coarseness(subsampling);
@@ -81,7 +97,7 @@ pub(super) fn planes(
             width: (crop.width / across).min(f64::from(plane.width) - crop.left / across),
             height: (crop.height / down).min(f64::from(plane.height) - crop.top / down),
         };
-        let mut samples = resample(&plane.samples, (plane.width, plane.height), PixelType::U8, part, half)?;
+        let mut samples = resample(&plane.samples, (plane.width, plane.height), GRAY, part, half)?;
         to_video_range(&mut samples, 128.0 - 128.0 * 224.0 / 255.0, 224.0);
         Ok::<_, Failed>(orientation.apply(samples, half.0, half.1, 1).0)
     });

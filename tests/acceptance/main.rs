@@ -5,6 +5,8 @@ mod cloud;
 #[cfg(test)]
 mod fc;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod oss;
 #[cfg(test)]
 mod runtime_api;

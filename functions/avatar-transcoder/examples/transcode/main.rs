@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io::{self, BufRead, Write};
 use std::time::{Duration, Instant};
 
-use avatar_transcoder::pipeline::{Limits, Recipe, transcode};
+use avatar_transcoder::pipeline::{Limits, Recipe, estimate, transcode};
 use serde_json::{Value, json};
 
 /// Wide enough for every picture that somebody wants to see; a function derives its own from its memory.
@@ -18,6 +18,8 @@ fn limits() -> Limits {
 
 fn one(from: &str, to: &str) -> Result<Value, Box<dyn Error>> {
     let upload = std::fs::read(from)?;
+    let cost = estimate(&upload, &Recipe::default(), &limits())
+        .map_err(|reason| format!("{}: {}", reason.code, reason.message))?;
     stages::reset();
     let started = Instant::now();
     let picture = transcode(&upload, &Recipe::default(), &limits())
@@ -31,6 +33,7 @@ fn one(from: &str, to: &str) -> Result<Value, Box<dyn Error>> {
         "width": picture.main.width,
         "height": picture.main.height,
         "frames": picture.main.frames,
+        "estimated_mib": cost.memory_bytes >> 20,
         "lossless": picture.main.lossless,
         "notes": picture.notes,
         "source": {

@@ -264,6 +264,15 @@ impl<'a> Demuxer<'a> {
         }
     }
 
+    /// Whether a still is coded without loss: its first chunk of pixels is `VP8L`.
+    pub(crate) fn is_lossless(&self) -> bool {
+        // SAFETY: an all-zero value is what the library writes over.
+        let mut features: ffi::WebPBitstreamFeatures = unsafe { std::mem::zeroed() };
+        // SAFETY: the input is as long as is said.
+        let status = unsafe { ffi::WebPGetFeatures(self.bytes.as_ptr(), self.bytes.len(), &mut features) };
+        status == ffi::VP8StatusCode::VP8_STATUS_OK && features.format == 2
+    }
+
     /// How long each frame is shown, in milliseconds.
     pub(crate) fn durations(&self) -> Vec<u32> {
         // SAFETY: an all-zero iterator is what the library writes over; it is released after its last use.

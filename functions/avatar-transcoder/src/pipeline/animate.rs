@@ -2,7 +2,8 @@
 //!
 //! The way down, when an animation would take longer than allowed: frames are dropped evenly, at most three of
 //! four, while the total time stays; then the edge is halved, at most twice; then the first frame is
-//! kept as a still picture. What was done stands in the picture's notes.
+//! kept as a still picture. One whose canvas would take too much memory is a still at once. What was done stands in the
+//! picture's notes.
 
 use std::time::Duration;
 
@@ -13,13 +14,9 @@ use super::gif;
 use super::header::{Format, Header, undecodable};
 use super::raster::{Channels, Finished, Image};
 use super::recipe::Recipe;
-use super::{Rendition, colour, geometry, placeholder, resize, watermark, webp};
+use super::shrink::{self, Shrinker};
+use super::{Rendition, colour, cost, geometry, placeholder, resize, watermark, webp};
 use crate::codec::webp::{AnimationDecoder, AnimationEncoder, Settings};
-
-/// What decoding costs per pixel of the canvas and what resizing and encoding cost per pixel of a rendition,
-/// measured on one core of 2.5 GHz; for choosing a rung of the ladder, not for promises.
-const DECODE_NS_PER_PIXEL: u64 = 12;
-const ENCODE_NS_PER_PIXEL: u64 = 130;
 
 /// What an animation becomes inside the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,25 +44,11 @@ impl Frames<'_> {
 
 /// The highest rung of the ladder that fits the budget; `None` where only a still picture does.
 pub(super) fn plan(header: &Header, recipe: &Recipe, budget: Duration) -> Option<Plan> {
-    let frames = header.durations_ms.len() as u64;
-    let canvas = u64::from(header.width) * u64::from(header.height);
-    let cost = |plan: Plan| {
-        let edges = recipe.extra_edges.iter().chain([&recipe.edge]);
-        let pixels: u64 = edges
-            .map(|edge| {
-                let (w, h) =
-                    geometry::target(header.width, header.height, recipe.fit, (edge / plan.shrink).max(1));
-                u64::from(w) * u64::from(h)
-            })
-            .sum();
-        let kept = frames.div_ceil(plan.keep_every as u64);
-        Duration::from_nanos(frames * canvas * DECODE_NS_PER_PIXEL + kept * pixels * ENCODE_NS_PER_PIXEL)
-    };
     let rungs = [(1, 1), (2, 1), (3, 1), (4, 1), (4, 2), (4, 4)];
     rungs
         .map(|(keep_every, shrink)| Plan { keep_every, shrink })
         .into_iter()
-        .find(|plan| cost(*plan) <= budget)
+        .find(|plan| cost::time(header, recipe, plan.keep_every, plan.shrink) <= budget)
 }
 
 /// Which frames are kept and how long each is shown then: the time of a dropped frame goes to the one before.
@@ -117,7 +100,9 @@ pub(super) fn animate(
     let mut frames = frames(bytes, header)?;
     let profile = header.colour.profile(Channels::Rgba);
     let kept = kept(&header.durations_ms, plan.keep_every);
-    let crop = geometry::crop(header.width, header.height, recipe.fit);
+    let factor = shrink::factor(header.width, header.height, recipe);
+    let (width, height) = (shrink::shrunk(header.width, factor), shrink::shrunk(header.height, factor));
+    let crop = geometry::crop(width, height, recipe.fit);
     let edges: Vec<u32> = [recipe.edge].into_iter().chain(recipe.extra_edges.iter().copied()).collect();
     let mut encoders: Vec<(u32, (u32, u32), AnimationEncoder, bool)> = Vec::new();
     let mut placeholder = None;
@@ -126,7 +111,9 @@ pub(super) fn animate(
             return Err(undecodable("frames are missing"));
         };
         let Some(duration) = duration else { continue };
-        let source = canvas(header, rgba);
+        let mut shrinker = Shrinker::new(header.width, header.height, Channels::Rgba, factor);
+        shrinker.push(rgba);
+        let source = shrinker.finish().ok_or_else(|| undecodable("a frame is incomplete"))?;
         for (i, edge) in edges.iter().enumerate() {
             let to = geometry::target(header.width, header.height, recipe.fit, (edge / plan.shrink).max(1));
             let resized = tracing::debug_span!("resize")

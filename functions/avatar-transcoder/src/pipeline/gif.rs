@@ -4,6 +4,7 @@ use gif::{ColorOutput, DecodeOptions, DisposalMethod, Frame, MemoryLimit, Repeat
 use shared::outcome::Reason;
 
 use super::colour::ColourInfo;
+use super::cost::Parts;
 use super::header::{Format, Header, cursor, undecodable};
 use super::limits::Limits;
 use super::orient::Orientation;
@@ -25,14 +26,17 @@ fn duration_ms(delay: u16) -> u32 {
     if delay <= 1 { 100 } else { u32::from(delay) * 10 }
 }
 
-pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, Reason> {
+pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Header, Reason> {
     let mut options = options();
     options.skip_frame_decoding(true);
     let mut decoder = options.read_info(cursor(bytes)).map_err(undecodable)?;
     let mut durations_ms = Vec::new();
+    let (mut restores, mut has_transparency) = (false, false);
     let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     while let Some(frame) = decoder.next_frame_info().map_err(undecodable)? {
         durations_ms.push(duration_ms(frame.delay));
+        restores |= frame.dispose == DisposalMethod::Previous;
+        has_transparency |= frame.transparent.is_some();
         // Frames beyond the screen are cut off by browsers, but for a screen that the file leaves at zero.
         if width == 0 || height == 0 {
             (width, height) = (u32::from(frame.width), u32::from(frame.height));
@@ -60,6 +64,7 @@ pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, Reason> {
         // The file counts repetitions, WebP counts times.
         Repeat::Finite(repetitions) => u32::from(repetitions) + 1,
     };
+    let animated = (durations_ms.len() > 1).then(|| animated_parts(width, height, restores, recipe));
     Ok(Header {
         format: Format::Gif,
         width,
@@ -68,9 +73,31 @@ pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, Reason> {
         loops,
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
-        // The canvas, one to restore, and a frame's indices.
-        decode_bytes: u64::from(width) * u64::from(height) * 9,
+        animated,
+        parts: still_parts(width, height, has_transparency, recipe),
     })
+}
+
+/// A still is shrunk while its rows are drawn from the frame's indices.
+fn still_parts(width: u32, height: u32, has_alpha: bool, recipe: &Recipe) -> Parts {
+    let factor = shrink::factor(width, height, recipe);
+    let (kept_width, rows) = (shrink::shrunk(width, factor), u64::from(shrink::shrunk(height, factor)));
+    let kept = u64::from(kept_width) * rows;
+    let pixels = u64::from(width) * u64::from(height);
+    Parts {
+        raster: kept * 4,
+        decoding: (pixels + u64::from(width) * 20).max(kept * 3),
+        rows,
+        channels: 4,
+        has_alpha,
+    }
+}
+
+/// An animation has a canvas, another to restore if a frame asks for it, and a frame's indices; each frame is shrunk.
+fn animated_parts(width: u32, height: u32, restores: bool, recipe: &Recipe) -> Parts {
+    let still = still_parts(width, height, true, recipe);
+    let pixels = u64::from(width) * u64::from(height);
+    Parts { decoding: pixels * if restores { 9 } else { 5 }, ..still }
 }
 
 /// The frames of a GIF, each as it is seen on the whole screen.

@@ -6,7 +6,7 @@ use shared::media_type::{self, MediaType};
 use shared::outcome::Reason;
 
 use super::colour::ColourInfo;
-use super::geometry;
+use super::cost::{self, Parts};
 use super::limits::Limits;
 use super::orient::Orientation;
 use super::recipe::Recipe;
@@ -45,8 +45,10 @@ pub(super) struct Header {
     pub(super) loops: u32,
     pub(super) orientation: Orientation,
     pub(super) colour: ColourInfo,
-    /// Bytes that decoding takes at its peak, for the whole picture or one frame.
-    pub(super) decode_bytes: u64,
+    /// What decoding a still of it holds.
+    pub(super) parts: Parts,
+    /// What decoding holds frame by frame, of an animation.
+    pub(super) animated: Option<Parts>,
 }
 
 /// The reason for a file that a decoder cannot make sense of.
@@ -58,9 +60,9 @@ pub(super) fn undecodable(what: impl std::fmt::Display) -> Reason {
 pub(super) fn read(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Header, Reason> {
     let header = match media_type::sniff(bytes) {
         Some(MediaType::Jpeg) => jpeg::header(bytes, recipe),
-        Some(MediaType::Png) => super::png::header(bytes),
-        Some(MediaType::Gif) => gif::header(bytes, limits),
-        Some(MediaType::Webp) => webp::header(bytes),
+        Some(MediaType::Png) => super::png::header(bytes, recipe),
+        Some(MediaType::Gif) => gif::header(bytes, recipe, limits),
+        Some(MediaType::Webp) => webp::header(bytes, recipe),
         Some(other) => {
             return Err(Reason::new(
                 "unsupported-type",
@@ -101,8 +103,7 @@ pub(super) fn check(
             format!("The picture has {frames} frames; at most {} are accepted.", limits.frames),
         ));
     }
-    let (wide, high) = geometry::target(header.width, header.height, recipe.fit, recipe.largest_edge());
-    let needed = header.decode_bytes + upload_bytes as u64 + Limits::output_bytes(wide, high);
+    let needed = cost::decided(header, upload_bytes, recipe, limits).memory_bytes;
     if needed > limits.memory_bytes {
         return Err(Reason::new(
             "too-much-memory",

@@ -3,6 +3,7 @@
 use shared::outcome::Reason;
 
 use super::colour::ColourInfo;
+use super::cost::Parts;
 use super::geometry;
 use super::header::{Format, Header, undecodable};
 use super::orient::Orientation;
@@ -14,11 +15,45 @@ use crate::codec::turbojpeg::{ColourSpace, Decoder, PixelFormat, Subsampling, sc
 /// something to work on: at 1.2 the difference to a full decode cannot be seen.
 const HEADROOM_TENTHS: u64 = 12;
 
+/// What the decoder takes for its tables and state.
+const DECODER_BYTES: u64 = 256 << 10;
+
+/// A start of frame.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    marker: u8,
+    /// Bits per sample.
+    precision: u8,
+    width: u32,
+    height: u32,
+    components: u8,
+    /// Samples of all components for each pixel, in hundredths: 300 without subsampling, 150 for 4:2:0.
+    density: u64,
+}
+
+impl Frame {
+    fn read(marker: u8, payload: &[u8]) -> Option<Self> {
+        let [precision, h1, h0, w1, w0, components, rest @ ..] = payload else { return None };
+        let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
+        let factors = rest.as_chunks::<3>().0.iter().take(usize::from(*components));
+        let samples = factors.map(|[_, hv, _]| (u64::from(hv >> 4).max(1), u64::from(hv & 15).max(1)));
+        let (most_h, most_v) = samples.clone().fold((1, 1), |(h, v), (a, b)| (h.max(a), v.max(b)));
+        let density = samples.map(|(h, v)| h * v * 100 / (most_h * most_v)).sum();
+        Some(Self {
+            marker,
+            precision: *precision,
+            width: side(*w1, *w0),
+            height: side(*h1, *h0),
+            components: *components,
+            density,
+        })
+    }
+}
+
 /// What the segments before the first scan say.
 #[derive(Debug, Default)]
 struct Segments {
-    /// Start of frame: marker, precision in bits, height, width, components.
-    frame: Option<(u8, u8, u32, u32, u8)>,
+    frame: Option<Frame>,
     exif: Option<Vec<u8>>,
     /// Parts of the profile: their number and content.
     icc: Vec<(u8, Vec<u8>)>,
@@ -47,12 +82,8 @@ impl Segments {
 
     fn note(&mut self, marker: u8, payload: &[u8]) {
         match (marker, payload) {
-            (
-                0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf,
-                [precision, h1, h0, w1, w0, components, ..],
-            ) => {
-                let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
-                self.frame.get_or_insert((marker, *precision, side(*h1, *h0), side(*w1, *w0), *components));
+            (0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf, _) if self.frame.is_none() => {
+                self.frame = Frame::read(marker, payload);
             }
             (0xe1, _) if payload.starts_with(b"Exif\0\0") && self.exif.is_none() => {
                 self.exif = Some(payload[6..].to_vec());
@@ -85,7 +116,7 @@ fn eighths(width: u32, height: u32, recipe: &Recipe) -> u32 {
 
 pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     let mut segments = Segments::read(bytes);
-    let (marker, precision, height, width, components) =
+    let Frame { marker, precision, width, height, components, density } =
         segments.frame.ok_or_else(|| undecodable("it has no frame header"))?;
     if precision != 8 || matches!(marker, 0xc3 | 0xc5..=0xc7 | 0xcb | 0xcd..=0xcf) {
         return Err(Reason::new(
@@ -94,14 +125,16 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         ));
     }
     let part = eighths(width, height, recipe);
-    let kept =
-        u64::from(scaled(width, part)) * u64::from(scaled(height, part)) * u64::from(components.max(3));
-    // Progressive pictures are held as coefficients, 2 bytes each, until the last scan.
-    let coefficients = if matches!(marker, 0xc2 | 0xca) {
-        u64::from(width) * u64::from(height) * u64::from(components) * 2
+    let kept = u64::from(scaled(width, part)) * u64::from(scaled(height, part));
+    // A picture that stays in its planes keeps their density; all others are interleaved.
+    let raster = (kept * density / 100).max(kept * u64::from(components.min(4)));
+    // Progressive pictures are held as coefficients, 2 bytes each, until the last scan; others for a row of blocks.
+    let pixels = if matches!(marker, 0xc2 | 0xca) {
+        u64::from(width) * u64::from(height)
     } else {
-        u64::from(width) * u64::from(components) * 64
+        u64::from(width) * 32
     };
+    let coefficients = pixels * density / 100 * 2 + DECODER_BYTES;
     Ok(Header {
         format: Format::Jpeg,
         width,
@@ -110,7 +143,14 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         loops: 0,
         orientation: segments.exif.as_deref().map(Orientation::of_exif).unwrap_or_default(),
         colour: segments.colour(),
-        decode_bytes: kept + coefficients,
+        animated: None,
+        parts: Parts {
+            raster,
+            decoding: coefficients,
+            rows: u64::from(scaled(height, part)),
+            channels: u64::from(components.clamp(1, 4)),
+            has_alpha: false,
+        },
     })
 }
 

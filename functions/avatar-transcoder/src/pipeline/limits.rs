@@ -33,11 +33,6 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a rendition takes at its peak, with the encoder's own working memory and the process itself.
-    pub(crate) fn output_bytes(width: u32, height: u32) -> u64 {
-        (u64::from(width) * u64::from(height) * 24) + (16 << 20)
-    }
-
     /// Refuses an upload that is empty or has too many bytes.
     pub(crate) fn check_bytes(&self, len: usize) -> Result<(), Reason> {
         if len == 0 {

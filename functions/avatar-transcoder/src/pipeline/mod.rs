@@ -5,6 +5,7 @@
 
 mod animate;
 mod colour;
+mod cost;
 mod encode;
 mod geometry;
 mod gif;
@@ -23,6 +24,7 @@ mod webp;
 
 use shared::outcome::Reason;
 
+pub use cost::Cost;
 use header::{Format, Header};
 pub use limits::Limits;
 use raster::{Finished, Image, Raster, opaque};
@@ -93,7 +95,8 @@ pub fn transcode(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Pictu
 
     let mut notes = Vec::new();
     if frames > 1 && recipe.animation == Animation::Keep {
-        if let Some(plan) = animate::plan(&header, recipe, limits.time) {
+        let fits = cost::animated(&header, bytes.len(), recipe, limits).is_some();
+        if let Some(plan) = fits.then(|| animate::plan(&header, recipe, limits.time)).flatten() {
             if plan.keep_every > 1 {
                 notes.push("frames-dropped");
             }
@@ -116,15 +119,28 @@ pub fn transcode(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Pictu
     }
 
     let raster = decode(bytes, &mut header, recipe)?;
-    let (main, finished) = render(&raster, &header, recipe, recipe.edge)?;
-    let extras = recipe
-        .extra_edges
-        .iter()
-        .map(|edge| render(&raster, &header, recipe, *edge).map(|(rendition, _)| rendition))
-        .collect::<Result<_, _>>()?;
-    let (thumbhash, average_colour) =
-        tracing::debug_span!("placeholder").in_scope(|| placeholder::of(&finished));
+    let edges = [recipe.edge].into_iter().chain(recipe.extra_edges.iter().copied());
+    let finished: Vec<(u32, Finished)> = edges
+        .map(|edge| Ok((edge, finish(&raster, &header, recipe, edge)?)))
+        .collect::<Result<_, Reason>>()?;
+    // The decoded picture is the largest thing there is, and encoding the next largest: not both at once.
+    drop(raster);
+    let (thumbhash, average_colour) = match finished.first() {
+        Some((_, main)) => tracing::debug_span!("placeholder").in_scope(|| placeholder::of(main)),
+        None => Default::default(),
+    };
+    let mut renditions = finished.into_iter().map(|(edge, finished)| encode(&finished, recipe, edge));
+    let main = renditions.next().unwrap_or_else(|| Err(header::undecodable("it has no picture")))?;
+    let extras = renditions.collect::<Result<_, _>>()?;
     Ok(Picture { main, extras, thumbhash, average_colour, source: source(&header, frames), notes })
+}
+
+/// What [`transcode`] would take, told from the upload's header as it is decided there.
+///
+/// # Errors
+/// The upload has no header that can be read.
+pub fn estimate(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Cost, Reason> {
+    header::read(bytes, recipe, limits).map(|header| cost::decided(&header, bytes.len(), recipe, limits))
 }
 
 fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Raster, Reason> {
@@ -138,18 +154,10 @@ fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Raster, 
     }
 }
 
-fn render(
-    raster: &Raster,
-    header: &Header,
-    recipe: &Recipe,
-    edge: u32,
-) -> Result<(Rendition, Finished), Reason> {
-    let finished = finish(raster, header, recipe, edge)?;
-    let encoded = tracing::debug_span!("encode").in_scope(|| encode::encode(&finished, recipe.quality))?;
+fn encode(finished: &Finished, recipe: &Recipe, edge: u32) -> Result<Rendition, Reason> {
+    let encoded = tracing::debug_span!("encode").in_scope(|| encode::encode(finished, recipe.quality))?;
     let (width, height) = finished.size();
-    let rendition =
-        Rendition { edge, width, height, webp: encoded.webp, frames: 1, lossless: encoded.lossless };
-    Ok((rendition, finished))
+    Ok(Rendition { edge, width, height, webp: encoded.webp, frames: 1, lossless: encoded.lossless })
 }
 
 /// Everything between decoding and encoding.

@@ -5,6 +5,7 @@ use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use shared::outcome::Reason;
 
 use super::colour::ColourInfo;
+use super::cost::Parts;
 use super::header::{Format, Header, cursor, undecodable};
 use super::orient::Orientation;
 use super::raster::{Channels, Raster, opaque};
@@ -13,6 +14,9 @@ use super::shrink::{self, Shrinker};
 
 /// What the decoder may set aside for chunks beside the pixels: profiles and text.
 const CHUNK_BYTES: usize = 16 << 20;
+
+/// What inflating takes, whatever the size.
+const INFLATE_BYTES: u64 = 256 << 10;
 
 /// The exponent that sRGB is close to; files that say about this mean sRGB.
 const SRGB_GAMMA: f32 = 1.0 / 2.2;
@@ -24,7 +28,7 @@ fn decoder(bytes: &[u8]) -> Decoder<std::io::Cursor<&[u8]>> {
     decoder
 }
 
-pub(super) fn header(bytes: &[u8]) -> Result<Header, Reason> {
+pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     let mut decoder = decoder(bytes);
     let (width, height) = {
         let info = decoder.read_header_info().map_err(undecodable)?;
@@ -39,8 +43,14 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Reason> {
         ColorType::Indexed | ColorType::Rgba => 4,
     };
     let pixels = u64::from(width) * u64::from(height);
-    // Sixteen bits are rounded to eight as rows arrive, unless the rows arrive interlaced.
-    let raw = if info.interlaced { pixels * channels * wide } else { u64::from(width) * channels * wide * 4 };
+    let factor = shrink::factor(width, height, recipe);
+    let kept = u64::from(shrink::shrunk(width, factor)) * u64::from(shrink::shrunk(height, factor));
+    let kept_channels = if channels == 2 { 4 } else { channels };
+    // Rows pass one by one: filtered, widened, summed. Interlaced ones are put together first.
+    let rows = u64::from(width) * (channels * wide * 4 + kept_channels * 5);
+    let whole = if info.interlaced { pixels * channels * wide } else { 0 };
+    // What turns out to hide nothing is copied without its alpha.
+    let opaque = if kept_channels == 4 { kept * 3 } else { 0 };
     Ok(Header {
         format: Format::Png,
         width,
@@ -49,7 +59,14 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Reason> {
         loops: 0,
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
-        decode_bytes: pixels * if channels == 2 { 4 } else { channels } + raw,
+        animated: None,
+        parts: Parts {
+            raster: kept * kept_channels,
+            decoding: whole.max(opaque) + rows + INFLATE_BYTES,
+            rows: u64::from(shrink::shrunk(height, factor)),
+            channels: kept_channels,
+            has_alpha: kept_channels == 4,
+        },
     })
 }
 

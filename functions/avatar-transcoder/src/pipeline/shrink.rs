@@ -128,7 +128,10 @@ impl Shrinker {
 
 /// Means of blocks of `factor` pixels across and `rows` down.
 fn average<const CHANNELS: usize>(sums: &[u16], factor: usize, rows: usize, samples: &mut Vec<u8>) {
-    for block in sums.chunks(factor * CHANNELS) {
+    let start = samples.len();
+    samples.resize(start + (sums.len() / CHANNELS).div_ceil(factor) * CHANNELS, 0);
+    let means = samples[start..].as_chunks_mut::<CHANNELS>().0;
+    for (mean, block) in means.iter_mut().zip(sums.chunks(factor * CHANNELS)) {
         let mut total = [0_u32; CHANNELS];
         for pixel in block.as_chunks::<CHANNELS>().0 {
             for (total, sample) in total.iter_mut().zip(pixel) {
@@ -136,13 +139,18 @@ fn average<const CHANNELS: usize>(sums: &[u16], factor: usize, rows: usize, samp
             }
         }
         let count = count(block.len() / CHANNELS * rows);
-        samples.extend(total.map(|total| to_u8((total + count / 2) / count)));
+        // A product and a shift instead of a division; what it rounds off is less than a mean of whole numbers shows.
+        let reciprocal = (1_u64 << 32).div_ceil(u64::from(count));
+        *mean = total.map(|total| to_u8((u64::from(total + count / 2) * reciprocal) >> 32));
     }
 }
 
 /// The same for colours multiplied by alpha. What cannot be seen has no colour.
 fn weigh(sums: &[u32], factor: usize, rows: usize, samples: &mut Vec<u8>) {
-    for block in sums.chunks(factor * 4) {
+    let start = samples.len();
+    samples.resize(start + (sums.len() / 4).div_ceil(factor) * 4, 0);
+    let means = samples[start..].as_chunks_mut::<4>().0;
+    for (mean, block) in means.iter_mut().zip(sums.chunks(factor * 4)) {
         let mut total = [0_u64; 4];
         for pixel in block.as_chunks::<4>().0 {
             for (total, sum) in total.iter_mut().zip(pixel) {
@@ -150,21 +158,27 @@ fn weigh(sums: &[u32], factor: usize, rows: usize, samples: &mut Vec<u8>) {
             }
         }
         let [red, green, blue, alpha] = total;
+        if alpha == 0 {
+            continue;
+        }
         let count = u64::from(count(block.len() / 4 * rows));
-        let colour = |sum: u64| {
-            let value = (sum + alpha / 2).checked_div(alpha).unwrap_or(0);
-            u8::try_from(value).unwrap_or(u8::MAX)
-        };
-        let alpha = u8::try_from((alpha + count / 2) / count).unwrap_or(u8::MAX);
-        samples.extend([colour(red), colour(green), colour(blue), alpha]);
+        let scale = 1.0 / as_float(alpha);
+        let colour = |sum: u64| super::raster::to_u8(as_float(sum) * scale);
+        *mean = [colour(red), colour(green), colour(blue), to_u8((alpha + count / 2) / count)];
     }
+}
+
+/// Seven digits, where three are kept.
+#[expect(clippy::cast_precision_loss, reason = "three digits are kept")]
+fn as_float(sum: u64) -> f32 {
+    sum as f32
 }
 
 fn count(pixels: usize) -> u32 {
     u32::try_from(pixels).unwrap_or(u32::MAX).max(1)
 }
 
-fn to_u8(mean: u32) -> u8 {
+fn to_u8(mean: u64) -> u8 {
     u8::try_from(mean).unwrap_or(u8::MAX)
 }
 

@@ -1,4 +1,5 @@
 //! What each stage of the pipeline takes, over the pictures of the tests: `make bench-stages`.
+#![expect(clippy::expect_used, reason = "a benchmark without its pictures has nothing to go on with")]
 
 #[path = "../examples/transcode/stages.rs"]
 mod stages;

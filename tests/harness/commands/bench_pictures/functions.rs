@@ -156,6 +156,7 @@ impl Pair {
 }
 
 /// The path of a command, because a function starts with a cleared environment.
+#[expect(clippy::disallowed_methods, reason = "PATH is no configuration of ours")]
 fn which(command: &Path) -> Result<PathBuf, Failure> {
     if command.components().count() > 1 {
         return Ok(std::path::absolute(command)?);

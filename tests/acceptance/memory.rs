@@ -15,7 +15,7 @@ const MEBIBYTE: f64 = 1_048_576.0;
 /// How much over the measured peak the model may be.
 const MOST_OVER: f64 = 1.5;
 /// The same with transparency: what compressing it takes depends on what the picture shows, which no header tells.
-const MOST_OVER_WITH_ALPHA: f64 = 2.0;
+const MOST_OVER_WITH_ALPHA: f64 = 2.2;
 
 /// A landscape that compresses like one: slopes, waves, and grain from a counter.
 fn pixel(x: u32, y: u32) -> [u8; 3] {

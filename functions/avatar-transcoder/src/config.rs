@@ -5,7 +5,7 @@ use shared::object_ref::{ETag, ObjectRef};
 use shared::ticket::KeyReference;
 
 use crate::address::Kinds;
-use crate::pipeline::{Animation, Fit, Gravity, Limits, PIPELINE_VERSION};
+use crate::pipeline::{Animation, CropGravity, Fit, Gravity, Ground, Limits, PIPELINE_VERSION, Watermark};
 
 /// The smallest and largest edge that can be asked for, in pixels.
 const EDGES: std::ops::RangeInclusive<u32> = 16..=4096;
@@ -28,6 +28,8 @@ pub struct WatermarkConfig {
     pub gravity: Gravity,
     /// From 0 (invisible) to 1.
     pub opacity: f32,
+    /// Its longer side as a part of the avatar's shorter one.
+    pub scale: f32,
 }
 
 /// The configuration of this function (environment variables; see the README's table).
@@ -43,6 +45,10 @@ pub struct Config {
     pub extra_edges: Vec<u32>,
     /// `AVATAR_FIT`.
     pub fit: Fit,
+    /// `AVATAR_GRAVITY`.
+    pub gravity: CropGravity,
+    /// `AVATAR_GROUND`.
+    pub ground: Option<Ground>,
     /// `AVATAR_QUALITY`, 1 to 100.
     pub quality: u8,
     /// `AVATAR_ANIMATION`.
@@ -108,6 +114,14 @@ impl Config {
                 "contain" => Some(Fit::Contain),
                 _ => None,
             }),
+            gravity: environment.or("AVATAR_GRAVITY", CropGravity::Centre, "centre or smart", |v| match v {
+                "centre" => Some(CropGravity::Centre),
+                "smart" => Some(CropGravity::Smart),
+                _ => None,
+            }),
+            ground: environment.or("AVATAR_GROUND", None, "none, transparent or a colour as #rrggbb", |v| {
+                if v == "none" { Some(None) } else { Ground::parse(v).map(Some) }
+            }),
             quality: environment
                 .or("AVATAR_QUALITY", 80, "a number from 1 to 100", |v| env::number(v, 1..=100)),
             animation: environment.or("AVATAR_ANIMATION", Animation::Keep, "keep or still", |v| match v {
@@ -163,11 +177,18 @@ impl Config {
             Animation::Still => "still",
         };
         let mut recipe = format!("{PIPELINE_VERSION};{};{fit};q{};{animation}", self.edge, self.quality);
+        if self.gravity == CropGravity::Smart {
+            recipe.push_str(";smart");
+        }
+        if let Some(ground) = self.ground {
+            recipe.push_str(&format!(";{ground}"));
+        }
         for edge in &self.extra_edges {
             recipe.push_str(&format!(";@{edge}"));
         }
         if let (Some(config), Some(tag)) = (&self.watermark, watermark) {
-            recipe.push_str(&format!(";w{tag}-{}-{}", config.gravity.name(), config.opacity));
+            let (gravity, opacity, scale) = (config.gravity.name(), config.opacity, config.scale);
+            recipe.push_str(&format!(";w{tag}-{gravity}-{opacity}-{scale}"));
         }
         recipe
     }
@@ -201,7 +222,9 @@ fn watermark(environment: &mut Environment) -> Option<WatermarkConfig> {
     );
     let opacity =
         environment.or("WATERMARK_OPACITY", 1.0, "a number from 0 to 1", |v| env::number(v, 0.0..=1.0));
-    object.map(|object| WatermarkConfig { object, gravity, opacity })
+    let scale = environment
+        .or("WATERMARK_SCALE", Watermark::SCALE, "a number from 0.01 to 1", |v| env::number(v, 0.01..=1.0));
+    object.map(|object| WatermarkConfig { object, gravity, opacity, scale })
 }
 
 #[cfg(test)]
@@ -233,8 +256,11 @@ mod tests {
             ("AVATAR_EDGE", "9999"),
             ("AVATAR_EXTRA_EDGES", "64,64"),
             ("AVATAR_FIT", "fill"),
+            ("AVATAR_GRAVITY", "face"),
+            ("AVATAR_GROUND", "white"),
             ("AVATAR_BASE_URL", "cdn.example.com"),
             ("WATERMARK_OPACITY", "2"),
+            ("WATERMARK_SCALE", "0"),
             ("SOURCE_AFTER", "burn"),
         ])
         .unwrap_err()
@@ -245,8 +271,11 @@ mod tests {
             "AVATAR_EDGE",
             "AVATAR_EXTRA_EDGES",
             "AVATAR_FIT",
+            "AVATAR_GRAVITY",
+            "AVATAR_GROUND",
             "AVATAR_BASE_URL",
             "WATERMARK_OPACITY",
+            "WATERMARK_SCALE",
             "SOURCE_AFTER",
         ] {
             assert!(error.contains(variable), "{variable} is missing in: {error}");
@@ -266,11 +295,24 @@ mod tests {
             ("AVATAR_EDGE", "256"),
             ("AVATAR_EXTRA_EDGES", "64"),
             ("AVATAR_FIT", "contain"),
+            ("AVATAR_GRAVITY", "smart"),
+            ("AVATAR_GROUND", "transparent"),
+            ("AVATAR_GROUND", "#ffffff"),
             ("AVATAR_QUALITY", "75"),
             ("AVATAR_ANIMATION", "still"),
         ] {
             let other = read(&[("AVATAR_BUCKET", "avatars"), (variable, value)]).unwrap();
             assert_ne!(base.recipe(None), other.recipe(None), "{variable}");
+        }
+        let watermark = [("AVATAR_BUCKET", "avatars"), ("WATERMARK_URI", "s3://config/mark.png")];
+        let tag = ETag::parse("abc").unwrap();
+        let marked = read(&watermark).unwrap().recipe(Some(&tag));
+        assert_ne!(base.recipe(None), marked);
+        for (variable, value) in
+            [("WATERMARK_GRAVITY", "north"), ("WATERMARK_OPACITY", "0.5"), ("WATERMARK_SCALE", "0.5")]
+        {
+            let other = read(&[watermark[0], watermark[1], (variable, value)]).unwrap();
+            assert_ne!(marked, other.recipe(Some(&tag)), "{variable}");
         }
         let kinds = read(&[("AVATAR_BUCKET", "avatars"), ("AVATAR_KINDS", "x")]).unwrap();
         assert_eq!(base.recipe(None), kinds.recipe(None));

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -39,6 +39,9 @@ pub const FUNCTION: &str = "avatar-transcoder";
 
 /// The last code of the chain: `code(0)` to `code(7)`.
 const LAST_CODE: u8 = 7;
+
+/// The metadata that holds the average colour of a rendition, as `#rrggbb`.
+const AVERAGE_COLOUR: &str = "average-colour";
 
 /// How often a write is tried again after somebody else wrote at the same time.
 const WRITE_ATTEMPTS: usize = 4;
@@ -125,6 +128,14 @@ struct Upload {
     e_tag: ETag,
 }
 
+/// What a page shows before the avatar has come.
+struct Placeholder {
+    /// In base64.
+    thumbhash: String,
+    /// As `#rrggbb`.
+    average_colour: String,
+}
+
 /// An avatar that stands.
 struct Avatar {
     status: Status,
@@ -208,10 +219,13 @@ async fn avatar<S: ObjectStore, C: Clock>(
     }
 
     let picture = deps.transcode(upload.bytes, recipe, invocation).await?;
-    let thumbhash = BASE64.encode(&picture.thumbhash);
+    let placeholder = Placeholder {
+        thumbhash: BASE64.encode(&picture.thumbhash),
+        average_colour: format!("#{}", hex::encode(picture.average_colour)),
+    };
     loop {
         let written =
-            write_all(deps, &folder, &place, upload.digest, recipe_text, &picture, &thumbhash).await?;
+            write_all(deps, &folder, &place, upload.digest, recipe_text, &picture, &placeholder).await?;
         let status = match written {
             Written::Ours => Status::Stored,
             Written::Already => Status::Unchanged,
@@ -228,7 +242,8 @@ async fn avatar<S: ObjectStore, C: Clock>(
         detail.insert("height".into(), picture.main.height.into());
         detail.insert("size_bytes".into(), picture.main.webp.len().into());
         detail.insert("frames".into(), picture.main.frames.into());
-        detail.insert("thumbhash".into(), thumbhash.into());
+        detail.insert("thumbhash".into(), placeholder.thumbhash.into());
+        detail.insert("average_colour".into(), placeholder.average_colour.into());
         if !picture.notes.is_empty() {
             detail.insert("notes".into(), json!(picture.notes));
         }
@@ -341,7 +356,7 @@ async fn write_all<S: ObjectStore, C: Clock>(
     digest: [u8; 16],
     recipe: &str,
     picture: &Picture,
-    thumbhash: &str,
+    placeholder: &Placeholder,
 ) -> Result<Written, Stop> {
     for rendition in &picture.extras {
         let key = folder.extra_key(place.code, rendition.edge);
@@ -351,12 +366,12 @@ async fn write_all<S: ObjectStore, C: Clock>(
             Slot::Vacant => Slot::Vacant,
             _ => Slot::judge(stat(deps, &key).await?.as_ref(), digest, recipe),
         };
-        if let Written::Taken = write(deps, &key, seen, digest, recipe, rendition, thumbhash).await? {
+        if let Written::Taken = write(deps, &key, seen, digest, recipe, rendition, placeholder).await? {
             return Ok(Written::Taken);
         }
     }
     let key = folder.main_key(place.code);
-    write(deps, &key, place.slot.clone(), digest, recipe, &picture.main, thumbhash).await
+    write(deps, &key, place.slot.clone(), digest, recipe, &picture.main, placeholder).await
 }
 
 /// Writes one rendition where `slot` was seen, without ever replacing other content.
@@ -367,7 +382,7 @@ async fn write<S: ObjectStore, C: Clock>(
     digest: [u8; 16],
     recipe: &str,
     rendition: &Rendition,
-    thumbhash: &str,
+    placeholder: &Placeholder,
 ) -> Result<Written, Stop> {
     let object = ObjectRef::new(&deps.config.avatar_bucket, key);
     let mut last = None;
@@ -389,7 +404,8 @@ async fn write<S: ObjectStore, C: Clock>(
                 (RECIPE, recipe.to_owned()),
                 ("width", rendition.width.to_string()),
                 ("height", rendition.height.to_string()),
-                ("thumbhash", thumbhash.to_owned()),
+                ("thumbhash", placeholder.thumbhash.clone()),
+                (AVERAGE_COLOUR, placeholder.average_colour.clone()),
                 (PRODUCED_BY, FUNCTION.to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value))
@@ -424,8 +440,10 @@ fn unchanged(config: &Config, folder: &Folder, place: Place, source: Option<ETag
             }
         }
         detail.insert("size_bytes".into(), meta.size.into());
-        if let Some(thumbhash) = meta.metadata.get("thumbhash") {
-            detail.insert("thumbhash".into(), thumbhash.as_str().into());
+        for (name, metadata) in [("thumbhash", "thumbhash"), ("average_colour", AVERAGE_COLOUR)] {
+            if let Some(value) = meta.metadata.get(metadata) {
+                detail.insert(name.into(), value.as_str().into());
+            }
         }
     }
     Avatar { status: Status::Unchanged, n: place.n, source, detail: detail.into() }
@@ -505,6 +523,8 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
                     edge: config.edge,
                     extra_edges: config.extra_edges.clone(),
                     fit: config.fit,
+                    gravity: config.gravity,
+                    ground: config.ground,
                     quality: config.quality,
                     animation: config.animation,
                     watermark: None,
@@ -523,6 +543,7 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
                 })?;
                 picture.gravity = watermark.gravity;
                 picture.opacity = watermark.opacity;
+                picture.scale = watermark.scale;
                 recipe.watermark = Some(picture);
                 Ok((Arc::new(recipe), config.recipe(Some(&tag))))
             })
@@ -539,7 +560,10 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
         let mut limits = self.config.limits.clone();
         limits.time = limits.time.min(invocation.remaining(self.clock.now()).saturating_sub(ANSWER_TIME));
         let recipe = Arc::clone(recipe);
-        let work = tokio::task::spawn_blocking(move || pipeline::transcode(&bytes, &recipe, &limits));
+        let work = tokio::task::spawn_blocking(move || {
+            let start = Instant::now();
+            pipeline::transcode_watched(&bytes, &recipe, &limits, &|| start.elapsed())
+        });
         match work.await {
             Ok(result) => result.map_err(Stop::Reject),
             // A defect in a decoder, met by one upload, must not be met again and again.

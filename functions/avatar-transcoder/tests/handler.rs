@@ -17,8 +17,8 @@ use shared::object_ref::ObjectRef;
 use shared::runtime::{Invocation, InvocationError};
 use shared::short_code::ShortCode;
 use shared::store::{
-    Fault, FaultStore, ListOptions, MemoryStore, ObjectStore, Operation, Precondition, PutOptions,
-    RecordingStore,
+    Fault, FaultStore, GetOptions, ListOptions, MemoryStore, ObjectStore, Operation, Precondition,
+    PutOptions, RecordingStore,
 };
 
 /// A square PNG of one colour, its content told apart by `shade`.
@@ -433,4 +433,63 @@ async fn a_second_run_mends_whatever_a_crash_left() {
             assert_eq!(state(&memory).await, expected, "cut after {cut} calls, effect {after_effect}");
         }
     }
+}
+
+/// The colour in the lower right corner of an avatar.
+async fn corner(store: &MemoryStore, key: &str) -> [u8; 3] {
+    let found = store.get(&ObjectRef::new("avatars", key), GetOptions::default()).await.unwrap();
+    let webp = found.bytes(1 << 20).await.unwrap();
+    let mut decoder = image_webp::WebPDecoder::new(std::io::Cursor::new(&webp[..])).unwrap();
+    let mut pixels = vec![0; decoder.output_buffer_size().unwrap()];
+    decoder.read_image(&mut pixels).unwrap();
+    let channels = if decoder.has_alpha() { 4 } else { 3 };
+    pixels[pixels.len() - channels..][..3].try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_watermark_is_read_once_and_laid_over_every_avatar() {
+    let memory = store().with_bucket("config");
+    let object = ObjectRef::new("config", "mark.png");
+    memory.put(&object, png(250), PutOptions::default()).await.unwrap();
+    let recording = std::sync::Arc::new(RecordingStore::new(memory.clone()));
+    let config = config(&[
+        ("WATERMARK_URI", "s3://config/mark.png"),
+        ("WATERMARK_SCALE", "0.5"),
+        ("WATERMARK_OPACITY", "1"),
+    ]);
+    let deps = Deps::new(recording.clone(), SystemClock, config);
+    let invocation = Invocation { request_id: "test".into(), deadline: Timestamp::MAX };
+    for shade in [10, 20] {
+        let content = png(shade);
+        let event = upload(&memory, "u/me.png", &content).await;
+        let answer = handle(&deps, &event, &invocation).await.unwrap();
+        let key = answer["outcomes"][0]["avatar"]["key"].as_str().unwrap().to_owned();
+        let seen = corner(&memory, &key).await;
+        assert!(seen[0] > 200, "the mark, which is red, and not the picture: {seen:?}");
+    }
+    assert_eq!(recording.count(Operation::Get), 3, "two uploads and one watermark");
+}
+
+#[tokio::test]
+async fn without_its_watermark_no_avatar_is_made() {
+    let memory = store().with_bucket("config");
+    let deps = Deps::new(memory.clone(), SystemClock, config(&[("WATERMARK_URI", "s3://config/mark.png")]));
+    let invocation = Invocation { request_id: "test".into(), deadline: Timestamp::MAX };
+    let event = upload(&memory, "u/me.png", &png(1)).await;
+    let object = ObjectRef::new("config", "mark.png");
+    for (content, code) in [(None, "not-found"), (Some(&b"<svg/>"[..]), "watermark-unusable")] {
+        if let Some(content) = content {
+            memory.put(&object, Bytes::from_static(content), PutOptions::default()).await.unwrap();
+        }
+        let answer = handle(&deps, &event, &invocation).await.unwrap();
+        let outcome = &answer["outcomes"][0];
+        assert_eq!((&outcome["status"], &outcome["reason"]["code"]), (&json!("failed"), &json!(code)));
+        assert!(outcome["reason"]["message"].as_str().unwrap().contains("mark.png"), "{outcome}");
+        let listed = memory.list("avatars", ListOptions::default()).await.unwrap();
+        assert!(listed.objects.is_empty());
+    }
+    // What failed is not kept: once the picture is there, the next upload has it.
+    memory.put(&object, png(250), PutOptions::default()).await.unwrap();
+    let answer = handle(&deps, &event, &invocation).await.unwrap();
+    assert_eq!(answer["outcomes"][0]["status"], "stored");
 }

@@ -55,7 +55,8 @@ impl PixelFormat {
 pub(crate) struct Header {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    pub(crate) subsampling: Subsampling,
+    /// `None` where the samplings are unusual: such pictures are decoded to pixels only.
+    pub(crate) subsampling: Option<Subsampling>,
     pub(crate) colour_space: ColourSpace,
 }
 
@@ -69,6 +70,9 @@ pub(crate) struct Plane {
 
 /// What the library says is wrong.
 pub(crate) type Refused = String;
+
+/// What the library says where it has no name for something.
+const UNKNOWN: c_int = -1;
 
 const FLAG_ACCURATE_DCT: c_int = 4096;
 /// Stops at 500 scans, which no real picture has, so that a few kilobytes cannot cost minutes.
@@ -114,6 +118,12 @@ unsafe extern "C" {
     fn tjGetErrorCode(handle: *mut c_void) -> c_int;
 }
 
+/// Warnings that are no damage: bytes between segments; an Adobe transform or a JFIF version that nobody knows; and
+/// progressive parameters in a baseline scan, which some cameras write. Every other warning means that the
+/// picture was decoded with something made up.
+const HARMLESS: [&str; 4] =
+    ["extraneous bytes", "Adobe color transform", "JFIF revision", "Invalid SOS parameters"];
+
 /// A decompressor.
 pub(crate) struct Decoder(NonNull<c_void>);
 
@@ -141,6 +151,26 @@ fn rust_side(side: c_int) -> Result<u32, Refused> {
     u32::try_from(side).ok().filter(|side| *side > 0).ok_or_else(|| "a side has no pixels".to_owned())
 }
 
+/// Whether the end of the picture is there: a marker that stands neither in a segment nor in a scan.
+fn has_end(jpeg: &[u8]) -> bool {
+    let mut rest = jpeg.get(2..).unwrap_or_default();
+    while let Some(start) = rest.iter().position(|byte| *byte == 0xff) {
+        rest = &rest[start..];
+        rest = match *rest {
+            [_, 0xd9, ..] => return true,
+            [_, 0xff, ..] => &rest[1..],
+            // An escaped byte, a restart, or another marker that stands alone.
+            [_, 0x00 | 0x01 | 0xd0..=0xd8, ..] => &rest[2..],
+            [_, _, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low])).max(2);
+                rest.get(2 + length..).unwrap_or_default()
+            }
+            _ => return false,
+        };
+    }
+    false
+}
+
 impl Decoder {
     /// A decompressor, or `None` where memory has run out.
     pub(crate) fn new() -> Option<Self> {
@@ -148,7 +178,9 @@ impl Decoder {
         NonNull::new(unsafe { tjInitDecompress() }).map(Self)
     }
 
-    fn check(&mut self, status: c_int) -> Result<(), Refused> {
+    /// Whether the library says that all went well, or warned of something harmless. It tells the first warning
+    /// only, so that a file it has warned of is also looked at for its end.
+    fn check(&mut self, status: c_int, jpeg: &[u8]) -> Result<(), Refused> {
         if status == 0 {
             return Ok(());
         }
@@ -163,16 +195,15 @@ impl Decoder {
             };
             (tjGetErrorCode(self.0.as_ptr()), message)
         };
-        // A warning means that the picture was decoded with something made up. Two are harmless: bytes
-        // between segments, and a colour transform that the Adobe segment names and nobody knows.
-        let harmless =
-            code == 0 && (message.contains("extraneous bytes") || message.contains("Adobe color transform"));
-        if harmless { Ok(()) } else { Err(message) }
+        if code != 0 || !HARMLESS.iter().any(|harmless| message.contains(harmless)) {
+            return Err(message);
+        }
+        if has_end(jpeg) { Ok(()) } else { Err("the file ends before the picture does".to_owned()) }
     }
 
     /// Reads the header of `jpeg`.
     pub(crate) fn header(&mut self, jpeg: &[u8]) -> Result<Header, Refused> {
-        let (mut width, mut height, mut subsampling, mut colour_space) = (0, 0, 0, 0);
+        let (mut width, mut height, mut subsampling, mut colour_space) = (0, 0, 0, UNKNOWN);
         // SAFETY: the input is as long as is said, and the outputs are four integers.
         let status = unsafe {
             tjDecompressHeader3(
@@ -185,18 +216,21 @@ impl Decoder {
                 &mut colour_space,
             )
         };
-        self.check(status)?;
+        // The library calls it an error not to have a name for the samplings, and decodes them all the same.
+        if subsampling != UNKNOWN || colour_space == UNKNOWN {
+            self.check(status, jpeg)?;
+        }
         Ok(Header {
             width: rust_side(width)?,
             height: rust_side(height)?,
             subsampling: match subsampling {
-                0 => Subsampling::S444,
-                1 => Subsampling::S422,
-                2 => Subsampling::S420,
-                3 => Subsampling::Gray,
-                4 => Subsampling::S440,
-                5 => Subsampling::S411,
-                _ => return Err("the chroma sampling is unusual".to_owned()),
+                0 => Some(Subsampling::S444),
+                1 => Some(Subsampling::S422),
+                2 => Some(Subsampling::S420),
+                3 => Some(Subsampling::Gray),
+                4 => Some(Subsampling::S440),
+                5 => Some(Subsampling::S411),
+                _ => None,
             },
             colour_space: match colour_space {
                 0 => ColourSpace::Rgb,
@@ -235,23 +269,27 @@ impl Decoder {
                 FLAGS,
             )
         };
-        self.check(status)?;
+        self.check(status, jpeg)?;
         Ok((width, height, pixels))
     }
 
-    /// Decodes `jpeg`, whose header was read, at `eighths`/8 of its size, to its own planes: luma alone for
-    /// gray pictures, luma and two of chroma otherwise. The planes may be wider and higher than the
+    /// Decodes `jpeg`, whose header was read, at `eighths`/8 of its size, to its own planes, sampled as the header
+    /// says: luma alone for gray pictures, luma and two of chroma otherwise. The planes may be wider and higher than the
     /// scaled picture, by less than one block.
     pub(crate) fn planes(
         &mut self,
         jpeg: &[u8],
         header: &Header,
+        subsampling: Subsampling,
         eighths: u32,
     ) -> Result<Vec<Plane>, Refused> {
         let (width, height) =
             (c_side(scaled(header.width, eighths))?, c_side(scaled(header.height, eighths))?);
-        let subsampling = header.subsampling as c_int;
-        let count = if header.subsampling == Subsampling::Gray { 1 } else { 3 };
+        if header.subsampling != Some(subsampling) {
+            return Err("the planes are sampled otherwise".to_owned());
+        }
+        let count = if subsampling == Subsampling::Gray { 1 } else { 3 };
+        let subsampling = subsampling as c_int;
         let mut planes = Vec::with_capacity(count);
         for component in 0..count {
             let component = c_int::try_from(component).unwrap_or_default();
@@ -281,7 +319,7 @@ impl Decoder {
                 FLAGS,
             )
         };
-        self.check(status)?;
+        self.check(status, jpeg)?;
         Ok(planes)
     }
 }

@@ -5,6 +5,9 @@
 //! pixel art and screenshots end without loss: crisp, and smaller. Photographs never pay for the second
 //! attempt, not even those that a GIF has cut down to 256 colours, because dither repeats nothing. A JPEG is always lossy:
 //! what is gone is gone, and its noise would be kept.
+//!
+//! A picture that is as large as it was may have been compressed harder than it is now: it does not become larger in
+//! bytes than its source, if that can be had without loss or at a lower quality.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -31,24 +34,54 @@ pub(super) struct Encoded {
     pub(super) lossless: bool,
 }
 
-pub(super) fn encode(picture: &Finished, quality: u8) -> Result<Encoded, Reason> {
+/// Parts of the quality that are tried one after the other where the file is too large, in percent.
+const LOWER_QUALITIES: [u32; 5] = [85, 70, 50, 30, 10];
+
+/// Encodes `picture`, into no more than `at_most` bytes if that can be had.
+pub(super) fn encode(picture: &Finished, quality: u8, at_most: Option<usize>) -> Result<Encoded, Reason> {
     let (width, height) = picture.size();
     let pixels = match picture {
         Finished::Yuv420 { y, u, v, .. } => Pixels::Yuv420 { y, u, v },
         Finished::Image(image) if image.channels == Channels::Rgba => Pixels::Rgba(&image.samples),
         Finished::Image(image) => Pixels::Rgb(&image.samples),
     };
-    let one = |lossless| webp::encode(width, height, &pixels, Settings { lossless, quality }).map_err(failed);
-    let lossy = one(false)?;
-    if let Finished::Image(image) = picture
-        && promises_without_loss(image, lossy.len())
-    {
-        let lossless = one(true)?;
-        if lossless.len() <= lossy.len() {
-            return Ok(Encoded { webp: lossless, lossless: true });
-        }
+    let one = |lossless, quality| {
+        let webp = webp::encode(width, height, &pixels, Settings { lossless, quality }).map_err(failed)?;
+        Ok::<_, Reason>(Encoded { webp, lossless })
+    };
+    let mut best = one(false, quality)?;
+    let promises = match picture {
+        Finished::Image(image) => promises_without_loss(image, best.webp.len()),
+        Finished::Yuv420 { .. } => false,
+    };
+    if promises {
+        best = smaller(best, Some(one(true, quality)?));
     }
-    Ok(Encoded { webp: lossy, lossless: false })
+    let Some(at_most) = at_most.filter(|at_most| best.webp.len() > *at_most) else { return Ok(best) };
+
+    if let (Finished::Image(_), false) = (picture, promises) {
+        best = smaller(best, Some(one(true, quality)?));
+    }
+    for percent in LOWER_QUALITIES {
+        if best.webp.len() <= at_most {
+            break;
+        }
+        best = smaller(best, Some(one(false, part_of(quality, percent))?));
+    }
+    Ok(best)
+}
+
+/// So many percent of a quality, at least 1.
+pub(super) fn part_of(quality: u8, percent: u32) -> u8 {
+    u8::try_from(u32::from(quality) * percent / 100).unwrap_or(quality).max(1)
+}
+
+/// The smaller one; of equals the second, which is the one without loss where there is one.
+fn smaller(one: Encoded, other: Option<Encoded>) -> Encoded {
+    match other {
+        Some(other) if other.webp.len() <= one.webp.len() => other,
+        _ => one,
+    }
 }
 
 /// The reason for an encoder that fails on pixels that were decoded: too large for the format.
@@ -109,5 +142,5 @@ pub(super) fn frame_is_smaller_without_loss(image: &Image, quality: u8) -> Resul
     if !promises_without_loss(image, quarter) {
         return Ok(false);
     }
-    encode(&Finished::Image(image.clone()), quality).map(|encoded| encoded.lossless)
+    encode(&Finished::Image(image.clone()), quality, None).map(|encoded| encoded.lossless)
 }

@@ -34,13 +34,15 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
     let (mut restores, mut has_transparency) = (false, false);
     let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     while let Some(frame) = decoder.next_frame_info().map_err(undecodable)? {
-        durations_ms.push(duration_ms(frame.delay));
         restores |= frame.dispose == DisposalMethod::Previous;
         has_transparency |= frame.transparent.is_some();
-        // Frames beyond the screen are cut off by browsers, but for a screen that the file leaves at zero.
-        if width == 0 || height == 0 {
-            (width, height) = (u32::from(frame.width), u32::from(frame.height));
+        // Browsers cut off what lies beyond the screen, but for the first frame, which makes the screen larger: so are
+        // files shown whose screen is zero or nonsense.
+        if durations_ms.is_empty() {
+            width = width.max(u32::from(frame.left) + u32::from(frame.width));
+            height = height.max(u32::from(frame.top) + u32::from(frame.height));
         }
+        durations_ms.push(duration_ms(frame.delay));
         let pixels = u64::from(frame.width) * u64::from(frame.height);
         if pixels > limits.pixels {
             return Err(Reason::new(
@@ -70,6 +72,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         width,
         height,
         durations_ms,
+        delays_changed: false,
         loops,
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
@@ -143,8 +146,8 @@ impl<'a> Frames<'a> {
         self.dispose();
         let global = self.decoder.global_palette().map(<[u8]>::to_vec);
         let Some(frame) = self.decoder.read_next_frame().map_err(undecodable)? else { return Ok(None) };
-        let palette =
-            frame.palette.as_ref().or(global.as_ref()).ok_or_else(|| undecodable("it has no palette"))?;
+        let palette = frame.palette.as_ref().or(global.as_ref()).filter(|palette| !palette.is_empty());
+        let palette = palette.ok_or_else(|| undecodable("it has no palette"))?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, self.width, self.height);
         let saved = match frame.dispose {
@@ -197,8 +200,8 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
     {
         let frame = decoder.read_next_frame().map_err(undecodable)?;
         let frame = frame.ok_or_else(|| undecodable("it has no frame"))?;
-        let palette =
-            frame.palette.as_ref().or(global.as_ref()).ok_or_else(|| undecodable("it has no palette"))?;
+        let palette = frame.palette.as_ref().or(global.as_ref()).filter(|palette| !palette.is_empty());
+        let palette = palette.ok_or_else(|| undecodable("it has no palette"))?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, width, height);
         let mut line = vec![0; width * 4];

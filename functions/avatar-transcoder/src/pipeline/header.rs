@@ -41,6 +41,8 @@ pub(super) struct Header {
     pub(super) height: u32,
     /// How long each frame is shown, in milliseconds; one entry for a still picture.
     pub(super) durations_ms: Vec<u32>,
+    /// Whether the file has other durations, too short to be meant.
+    pub(super) delays_changed: bool,
     /// How often an animation is played; 0 is for ever.
     pub(super) loops: u32,
     pub(super) orientation: Orientation,

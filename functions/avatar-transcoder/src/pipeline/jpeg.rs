@@ -1,15 +1,17 @@
-//! JPEG: baseline and progressive, gray, YCbCr, RGB, CMYK and YCCK, shrunk while decoding.
+//! JPEG: baseline and progressive, Huffman or arithmetic coding, gray, YCbCr, RGB, CMYK and YCCK, shrunk while
+//! decoding. Of files with several pictures (MPO, gain maps) it is the first that is shown, as in browsers.
 
 use shared::outcome::Reason;
 
-use super::colour::ColourInfo;
+use super::Decoded;
+use super::colour::{ColourInfo, Space};
 use super::cost::Parts;
 use super::geometry;
 use super::header::{Format, Header, undecodable};
 use super::orient::Orientation;
 use super::raster::{Channels, Image, Raster};
 use super::recipe::Recipe;
-use crate::codec::turbojpeg::{ColourSpace, Decoder, PixelFormat, Subsampling, scaled};
+use crate::codec::turbojpeg::{ColourSpace, Decoder, PixelFormat, scaled};
 
 /// How much larger than the rendition a picture is left by the shrinking decoder, so that the resizer has
 /// something to work on: at 1.2 the difference to a full decode cannot be seen.
@@ -55,8 +57,8 @@ impl Frame {
 struct Segments {
     frame: Option<Frame>,
     exif: Option<Vec<u8>>,
-    /// Parts of the profile: their number and content.
-    icc: Vec<(u8, Vec<u8>)>,
+    /// Parts of the profile: their number, how many there are, and content.
+    icc: Vec<(u8, u8, Vec<u8>)>,
     has_adobe: bool,
 }
 
@@ -65,32 +67,38 @@ impl Segments {
         let mut segments = Self::default();
         let mut rest = bytes.get(2..).unwrap_or_default();
         loop {
-            // Any number of fill bytes may stand before a marker.
+            // Decoders skip what stands between segments, and any number of fill bytes before a marker.
+            let Some(start) = rest.iter().position(|byte| *byte == 0xff) else { return segments };
+            rest = &rest[start..];
             while let [0xff, 0xff, ..] = rest {
                 rest = &rest[1..];
             }
-            let [0xff, marker, high, low, ..] = *rest else { return segments };
-            if matches!(marker, 0xda | 0xd9) {
-                return segments;
+            let [0xff, marker, ref behind @ ..] = *rest else { return segments };
+            match (marker, behind) {
+                (0xda | 0xd9, _) => return segments,
+                (0x00 | 0x01 | 0xd0..=0xd8, _) => rest = behind,
+                (_, [high, low, ..]) => {
+                    let length = usize::from(u16::from_be_bytes([*high, *low])).max(2);
+                    let Some(payload) = behind.get(2..length) else { return segments };
+                    segments.note(marker, payload);
+                    rest = &behind[length..];
+                }
+                _ => return segments,
             }
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            let Some(payload) = rest.get(4..2 + length.max(2)) else { return segments };
-            segments.note(marker, payload);
-            rest = &rest[2 + length.max(2)..];
         }
     }
 
     fn note(&mut self, marker: u8, payload: &[u8]) {
         match (marker, payload) {
-            (0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf, _) if self.frame.is_none() => {
+            (0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf | 0xf7, _) if self.frame.is_none() => {
                 self.frame = Frame::read(marker, payload);
             }
             (0xe1, _) if payload.starts_with(b"Exif\0\0") && self.exif.is_none() => {
                 self.exif = Some(payload[6..].to_vec());
             }
             (0xe2, _) => {
-                if let Some([number, _count, part @ ..]) = payload.strip_prefix(b"ICC_PROFILE\0") {
-                    self.icc.push((*number, part.to_vec()));
+                if let Some([number, count, part @ ..]) = payload.strip_prefix(b"ICC_PROFILE\0") {
+                    self.icc.push((*number, *count, part.to_vec()));
                 }
             }
             (0xee, _) => self.has_adobe |= payload.starts_with(b"Adobe"),
@@ -98,13 +106,50 @@ impl Segments {
         }
     }
 
-    fn colour(&mut self) -> ColourInfo {
-        if self.icc.is_empty() {
+    /// The profile, put together; parts may come in any order, and none may be missing.
+    fn colour(&mut self, components: u8) -> ColourInfo {
+        self.icc.sort_by_key(|(number, ..)| *number);
+        let whole = self.icc.iter().zip(1..=u8::MAX).all(|((number, count, _), expected)| {
+            *number == expected && usize::from(*count) == self.icc.len()
+        });
+        if self.icc.is_empty() || !whole {
             return ColourInfo::Srgb;
         }
-        self.icc.sort_by_key(|(number, _)| *number);
-        ColourInfo::Icc(self.icc.iter().flat_map(|(_, part)| part.iter().copied()).collect())
+        let profile: Vec<u8> = self.icc.iter().flat_map(|(.., part)| part.iter().copied()).collect();
+        let space = match components {
+            1 => Space::Gray,
+            4 => Space::Cmyk,
+            _ => Space::Rgb,
+        };
+        ColourInfo::of_icc(&profile, space).unwrap_or_default()
     }
+}
+
+/// What is coded in a way that is not decoded here, nor by browsers.
+fn unsupported(frame: Frame) -> Option<Reason> {
+    let what = match frame.marker {
+        0xf7 => "a JPEG-LS".to_owned(),
+        0xc3 | 0xc7 | 0xcb | 0xcf => "a lossless JPEG".to_owned(),
+        0xc5 | 0xc6 | 0xcd | 0xce => "a hierarchical JPEG".to_owned(),
+        _ if frame.precision != 8 => format!("a JPEG with {} bits a sample", frame.precision),
+        _ => return None,
+    };
+    Some(Reason::new(
+        "unsupported-type",
+        format!("The picture is {what}, which browsers do not show either; save it as a usual JPEG."),
+    ))
+}
+
+/// The reason for what the decoder says.
+fn refused(what: String) -> Reason {
+    // Samplings that divide by no whole number are not damage.
+    if what.contains("not implemented") {
+        return Reason::new(
+            "unsupported-type",
+            format!("The picture is a JPEG of an unusual kind that is not decoded: {what}."),
+        );
+    }
+    undecodable(what)
 }
 
 /// The smallest number of eighths at which the picture is still large enough for `recipe`.
@@ -116,14 +161,11 @@ fn eighths(width: u32, height: u32, recipe: &Recipe) -> u32 {
 
 pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     let mut segments = Segments::read(bytes);
-    let Frame { marker, precision, width, height, components, density } =
-        segments.frame.ok_or_else(|| undecodable("it has no frame header"))?;
-    if precision != 8 || matches!(marker, 0xc3 | 0xc5..=0xc7 | 0xcb | 0xcd..=0xcf) {
-        return Err(Reason::new(
-            "unsupported-type",
-            "The picture is a JPEG with 12 bits, lossless or hierarchical coding, which browsers do not show either.",
-        ));
+    let frame = segments.frame.ok_or_else(|| undecodable("it has no frame header"))?;
+    if let Some(reason) = unsupported(frame) {
+        return Err(reason);
     }
+    let Frame { marker, width, height, components, density, .. } = frame;
     let part = eighths(width, height, recipe);
     let kept = u64::from(scaled(width, part)) * u64::from(scaled(height, part));
     // A picture that stays in its planes keeps their density; all others are interleaved.
@@ -140,9 +182,10 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         width,
         height,
         durations_ms: vec![0],
+        delays_changed: false,
         loops: 0,
         orientation: segments.exif.as_deref().map(Orientation::of_exif).unwrap_or_default(),
-        colour: segments.colour(),
+        colour: segments.colour(components),
         animated: None,
         parts: Parts {
             raster,
@@ -154,47 +197,28 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     })
 }
 
-/// Decodes, shrinking to what `recipe` needs. A picture without a foreign profile stays in its own planes.
-pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Raster, Reason> {
+/// Decodes, shrinking to what `recipe` needs. A picture whose colours need no conversion stays in its own planes.
+pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Decoded, Reason> {
     let mut decoder = Decoder::new().ok_or_else(|| undecodable("the decoder has no memory"))?;
-    let found = decoder.header(bytes).map_err(undecodable)?;
+    let found = decoder.header(bytes).map_err(refused)?;
     let part = eighths(header.width, header.height, recipe);
-    let format = match found.colour_space {
-        ColourSpace::YCbCr
-            if header.colour.profile(Channels::Rgb).is_none() && recipe.watermark.is_none() =>
-        {
-            let planes = decoder.planes(bytes, &found, part).map_err(undecodable)?;
-            return Ok(Raster::Planes {
-                width: scaled(found.width, part),
-                height: scaled(found.height, part),
-                subsampling: found.subsampling,
-                planes,
-            });
-        }
-        ColourSpace::Gray
-            if header.colour.profile(Channels::Gray).is_none() && recipe.watermark.is_none() =>
-        {
-            let planes = decoder.planes(bytes, &found, part).map_err(undecodable)?;
-            return Ok(Raster::Planes {
-                width: scaled(found.width, part),
-                height: scaled(found.height, part),
-                subsampling: Subsampling::Gray,
-                planes,
-            });
-        }
-        ColourSpace::YCbCr | ColourSpace::Rgb => PixelFormat::Rgb,
-        ColourSpace::Gray => PixelFormat::Gray,
-        ColourSpace::Cmyk | ColourSpace::Ycck => PixelFormat::Cmyk,
+    let (format, channels) = match found.colour_space {
+        ColourSpace::YCbCr | ColourSpace::Rgb => (PixelFormat::Rgb, Channels::Rgb),
+        ColourSpace::Gray => (PixelFormat::Gray, Channels::Gray),
+        ColourSpace::Cmyk | ColourSpace::Ycck => (PixelFormat::Cmyk, Channels::Cmyk),
     };
-    let (width, height, mut samples) = decoder.pixels(bytes, &found, part, format).map_err(undecodable)?;
-    let channels = match format {
-        PixelFormat::Rgb => Channels::Rgb,
-        PixelFormat::Gray => Channels::Gray,
-        PixelFormat::Cmyk => Channels::Cmyk,
-    };
+    let to_srgb = header.colour.conversion(channels);
+    if let (ColourSpace::YCbCr | ColourSpace::Gray, Some(subsampling), None, true) =
+        (found.colour_space, found.subsampling, &to_srgb, recipe.keeps_planes())
+    {
+        let planes = decoder.planes(bytes, &found, subsampling, part).map_err(refused)?;
+        let (width, height) = (scaled(found.width, part), scaled(found.height, part));
+        return Ok(Decoded { raster: Raster::Planes { width, height, subsampling, planes }, to_srgb: None });
+    }
+    let (width, height, mut samples) = decoder.pixels(bytes, &found, part, format).map_err(refused)?;
     // Adobe writes inks upside down: 255 is bare paper.
     if channels == Channels::Cmyk && Segments::read(bytes).has_adobe {
         samples.iter_mut().for_each(|ink| *ink = 255 - *ink);
     }
-    Ok(Raster::Image(Image { width, height, channels, samples }))
+    Ok(Decoded { raster: Raster::Image(Image { width, height, channels, samples }), to_srgb })
 }

@@ -1,7 +1,7 @@
 //! From an upload's bytes to renditions: a visible list of steps, each a function of values.
 //!
 //! read the header → check the limits → decode (JPEG shrinks meanwhile) → crop and resize → orient → to sRGB
-//! → watermark → encode. Nothing but pixels passes, so nothing else has to be stripped.
+//! → ground → watermark → encode. Nothing but pixels passes, so nothing else has to be stripped.
 
 mod animate;
 mod colour;
@@ -9,6 +9,7 @@ mod cost;
 mod encode;
 mod geometry;
 mod gif;
+mod ground;
 mod header;
 mod jpeg;
 mod limits;
@@ -19,19 +20,26 @@ mod raster;
 mod recipe;
 mod resize;
 mod shrink;
+mod smart;
 mod watermark;
 mod webp;
 
+use std::time::Duration;
+
 use shared::outcome::Reason;
 
+use animate::Run;
+use colour::Conversion;
 pub use cost::Cost;
+use geometry::Crop;
 use header::{Format, Header};
 pub use limits::Limits;
-use raster::{Finished, Image, Raster, opaque};
-pub use recipe::{Animation, Fit, Gravity, Recipe, Watermark};
+use orient::Orientation;
+use raster::{Finished, Image, Raster};
+pub use recipe::{Animation, CropGravity, Fit, Gravity, Ground, Recipe, Watermark};
 
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
-pub const PIPELINE_VERSION: &str = "1";
+pub const PIPELINE_VERSION: &str = "2";
 
 /// What an upload turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +96,20 @@ pub struct Picture {
 /// `empty`, `too-large`, `unsupported-type`, `undecodable`, `too-many-pixels`, `too-many-frames`,
 /// `too-much-memory`, `unencodable`.
 pub fn transcode(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Picture, Reason> {
+    transcode_watched(bytes, recipe, limits, &|| Duration::ZERO)
+}
+
+/// The same by a watch: `gone` is how much of the limits' time has passed. An animation that takes longer than
+/// was foreseen goes further down the ladder, instead of beyond the limit.
+///
+/// # Errors
+/// As [`transcode`].
+pub fn transcode_watched(
+    bytes: &[u8],
+    recipe: &Recipe,
+    limits: &Limits,
+    gone: &dyn Fn() -> Duration,
+) -> Result<Picture, Reason> {
     limits.check_bytes(bytes.len())?;
     let mut header = header::read(bytes, recipe, limits)?;
     header::check(&header, bytes.len(), recipe, limits)?;
@@ -95,41 +117,27 @@ pub fn transcode(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Pictu
 
     let mut notes = Vec::new();
     if frames > 1 && recipe.animation == Animation::Keep {
+        let run = Run { bytes, header: &header, recipe, budget: limits.time, gone };
         let fits = cost::animated(&header, bytes.len(), recipe, limits).is_some();
-        if let Some(plan) = fits.then(|| animate::plan(&header, recipe, limits.time)).flatten() {
-            if plan.keep_every > 1 {
-                notes.push("frames-dropped");
-            }
-            if plan.shrink > 1 {
-                notes.push("edge-reduced");
-            }
-            let animated = animate::animate(bytes, &header, recipe, plan)?;
-            let mut renditions = animated.renditions.into_iter();
-            let main = renditions.next().ok_or_else(|| header::undecodable("it has no frame"))?;
-            return Ok(Picture {
-                main,
-                extras: renditions.collect(),
-                thumbhash: animated.thumbhash,
-                average_colour: animated.average_colour,
-                source: source(&header, frames),
-                notes,
-            });
+        if let Some((animated, plan)) = if fits { run.animated()? } else { None } {
+            return animated.into_picture(source(&header, frames), plan.notes());
         }
         notes.push("still");
     }
 
-    let raster = decode(bytes, &mut header, recipe)?;
+    let decoded = decode(bytes, &mut header, recipe)?;
+    let crop = crop(&decoded.raster, recipe);
+    let upload = Upload { bytes, header: &header, recipe, crop, converts: decoded.to_srgb.is_some() };
     let edges = [recipe.edge].into_iter().chain(recipe.extra_edges.iter().copied());
-    let finished: Vec<(u32, Finished)> = edges
-        .map(|edge| Ok((edge, finish(&raster, &header, recipe, edge)?)))
-        .collect::<Result<_, Reason>>()?;
+    let finished: Vec<(u32, Finished)> =
+        edges.map(|edge| Ok((edge, upload.finish(&decoded, edge)?))).collect::<Result<_, Reason>>()?;
     // The decoded picture is the largest thing there is, and encoding the next largest: not both at once.
-    drop(raster);
+    drop(decoded);
     let (thumbhash, average_colour) = match finished.first() {
         Some((_, main)) => tracing::debug_span!("placeholder").in_scope(|| placeholder::of(main)),
         None => Default::default(),
     };
-    let mut renditions = finished.into_iter().map(|(edge, finished)| encode(&finished, recipe, edge));
+    let mut renditions = finished.into_iter().map(|(edge, finished)| upload.encode(&finished, edge));
     let main = renditions.next().unwrap_or_else(|| Err(header::undecodable("it has no picture")))?;
     let extras = renditions.collect::<Result<_, _>>()?;
     Ok(Picture { main, extras, thumbhash, average_colour, source: source(&header, frames), notes })
@@ -143,47 +151,115 @@ pub fn estimate(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Cost, 
     header::read(bytes, recipe, limits).map(|header| cost::decided(&header, bytes.len(), recipe, limits))
 }
 
-fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Raster, Reason> {
+/// A decoded picture, and how its colours become sRGB.
+struct Decoded {
+    raster: Raster,
+    to_srgb: Option<Conversion>,
+}
+
+fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded, Reason> {
     let _stage = tracing::debug_span!("decode").entered();
-    match header.format {
-        Format::Jpeg => jpeg::decode(bytes, header, recipe),
-        Format::Png => png::decode(bytes, header, recipe),
-        Format::Webp if header.durations_ms.len() == 1 => webp::decode(bytes, header, recipe),
-        Format::Gif => gif::first_frame(bytes, header, recipe).map(|image| Raster::Image(opaque(image))),
-        Format::Webp => animate::first_frame(bytes, header).map(|image| Raster::Image(opaque(image))),
+    let raster = match header.format {
+        Format::Jpeg => return jpeg::decode(bytes, header, recipe),
+        Format::Png => png::decode(bytes, header, recipe)?,
+        Format::Webp if header.durations_ms.len() == 1 => webp::decode(bytes, header, recipe)?,
+        Format::Gif => Raster::Image(gif::first_frame(bytes, header, recipe)?.without_idle_alpha()),
+        Format::Webp => {
+            animate::first_frame(bytes, header).map(|image| Raster::Image(image.without_idle_alpha()))?
+        }
+    };
+    let to_srgb = match &raster {
+        Raster::Image(image) => header.colour.conversion(image.channels),
+        Raster::Planes { .. } => None,
+    };
+    Ok(Decoded { raster, to_srgb })
+}
+
+/// Which part of a decoded picture is kept.
+fn crop(raster: &Raster, recipe: &Recipe) -> Crop {
+    let (width, height) = raster.size();
+    let found = match (recipe.fit, recipe.gravity) {
+        (Fit::Cover, CropGravity::Smart) => smart::square(raster),
+        _ => None,
+    };
+    found.unwrap_or_else(|| geometry::crop(width, height, recipe.fit))
+}
+
+/// A still upload, and what is to become of it.
+struct Upload<'a> {
+    bytes: &'a [u8],
+    header: &'a Header,
+    recipe: &'a Recipe,
+    crop: Crop,
+    /// Whether its colours are converted.
+    converts: bool,
+}
+
+impl Upload<'_> {
+    fn encode(&self, finished: &Finished, edge: u32) -> Result<Rendition, Reason> {
+        let (width, height) = finished.size();
+        let leaves_size = self.recipe.leaves_size(self.header, edge);
+        let kept = if leaves_size && self.is_untouched() { webp::stripped(self.bytes) } else { None };
+        let at_most = (leaves_size && kept.is_none()).then_some(self.bytes.len());
+        let encoded = tracing::debug_span!("encode")
+            .in_scope(|| encode::encode(finished, self.recipe.quality, at_most))?;
+        let (webp, lossless) = match kept {
+            Some(kept) if kept.len() <= encoded.webp.len() => (kept, true),
+            _ => (encoded.webp, encoded.lossless),
+        };
+        Ok(Rendition { edge, width, height, webp, frames: 1, lossless })
+    }
+
+    /// Whether an upload is a WebP whose pixels go through every step as they are.
+    fn is_untouched(&self) -> bool {
+        self.header.format == Format::Webp && !self.converts && self.recipe.keeps_pixels(self.header)
+    }
+
+    /// Everything between decoding and encoding.
+    fn finish(&self, decoded: &Decoded, edge: u32) -> Result<Finished, Reason> {
+        let Self { header, recipe, crop, .. } = self;
+        let (width, height) = decoded.raster.size();
+        let to = geometry::target(width, height, recipe.fit, edge);
+        match &decoded.raster {
+            Raster::Planes { subsampling, planes, .. } => {
+                resize::planes(planes, *subsampling, *crop, to, header.orientation)
+                    .map_err(header::undecodable)
+            }
+            Raster::Image(image) => {
+                let resized = resize::image(image, *crop, to).map_err(header::undecodable)?;
+                Ok(Finished::Image(recipe.dress(resized, header.orientation, decoded.to_srgb.as_ref())))
+            }
+        }
     }
 }
 
-fn encode(finished: &Finished, recipe: &Recipe, edge: u32) -> Result<Rendition, Reason> {
-    let encoded = tracing::debug_span!("encode").in_scope(|| encode::encode(finished, recipe.quality))?;
-    let (width, height) = finished.size();
-    Ok(Rendition { edge, width, height, webp: encoded.webp, frames: 1, lossless: encoded.lossless })
-}
-
-/// Everything between decoding and encoding.
-fn finish(raster: &Raster, header: &Header, recipe: &Recipe, edge: u32) -> Result<Finished, Reason> {
-    let (width, height) = raster.size();
-    let crop = geometry::crop(width, height, recipe.fit);
-    let to = geometry::target(width, height, recipe.fit, edge);
-    match raster {
-        Raster::Planes { subsampling, planes, .. } => tracing::debug_span!("resize")
-            .in_scope(|| resize::planes(planes, *subsampling, crop, to, header.orientation))
-            .map_err(header::undecodable),
-        Raster::Image(image) => {
-            let resized = tracing::debug_span!("resize")
-                .in_scope(|| resize::image(image, crop, to))
-                .map_err(header::undecodable)?;
-            let channels = resized.channels;
-            let (samples, width, height) =
-                header.orientation.apply(resized.samples, to.0, to.1, channels.count());
-            let upright = Image { width, height, channels, samples };
-            let mut image = tracing::debug_span!("colour")
-                .in_scope(|| colour::to_srgb(upright, header.colour.profile(channels).as_ref()));
-            if let Some(mark) = &recipe.watermark {
-                image = watermark::lay_over(image, mark);
-            }
-            Ok(Finished::Image(image))
+impl Recipe {
+    /// What is done to an image that has its size: turned upright, to sRGB, laid on its ground, marked.
+    fn dress(&self, image: Image, orientation: Orientation, to_srgb: Option<&Conversion>) -> Image {
+        let channels = image.channels;
+        let (samples, width, height) =
+            orientation.apply(image.samples, image.width, image.height, channels.count());
+        let mut image = colour::to_srgb(Image { width, height, channels, samples }, to_srgb);
+        if let Some(ground) = self.ground {
+            image = ground::lay_on(image, ground, self.fit);
         }
+        match &self.watermark {
+            Some(mark) => watermark::lay_over(image, mark),
+            None => image,
+        }
+    }
+
+    /// Whether an upload is at `edge` as large as it was, but for what is cut off.
+    fn leaves_size(&self, header: &Header, edge: u32) -> bool {
+        geometry::measured_side(header.width, header.height, self.fit) <= edge
+    }
+
+    /// Whether an upload that has its size already has its colours and its shape, too.
+    fn keeps_pixels(&self, header: &Header) -> bool {
+        let whole = self.fit == Fit::Contain || header.width == header.height;
+        let grounded = self.ground.is_some_and(|ground| ground != Ground::Transparent)
+            || (self.ground.is_some() && header.width != header.height);
+        whole && !grounded && self.watermark.is_none() && header.orientation == Orientation::default()
     }
 }
 
@@ -203,8 +279,10 @@ fn whole_picture(bytes: &[u8], limits: &Limits) -> Result<(u32, u32, Vec<u8>), R
     limits.check_bytes(bytes.len())?;
     let mut header = header::read(bytes, &recipe, limits)?;
     header::check(&header, bytes.len(), &recipe, limits)?;
-    let raster = decode(bytes, &mut header, &recipe)?;
-    let finished = finish(&raster, &header, &recipe, u32::MAX)?;
+    let decoded = decode(bytes, &mut header, &recipe)?;
+    let crop = crop(&decoded.raster, &recipe);
+    let finished = Upload { bytes, header: &header, recipe: &recipe, crop, converts: false }
+        .finish(&decoded, u32::MAX)?;
     let (width, height) = finished.size();
     Ok((width, height, finished.to_rgba()))
 }

@@ -4,11 +4,11 @@
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use shared::outcome::Reason;
 
-use super::colour::ColourInfo;
+use super::colour::{Chromaticities, CodePoints, ColourInfo, Space};
 use super::cost::Parts;
 use super::header::{Format, Header, cursor, undecodable};
 use super::orient::Orientation;
-use super::raster::{Channels, Raster, opaque};
+use super::raster::{Channels, Raster};
 use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
 
@@ -56,6 +56,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         width,
         height,
         durations_ms: vec![0],
+        delays_changed: false,
         loops: 0,
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
@@ -70,23 +71,54 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     })
 }
 
+/// What the file says about its colours, in the order of precedence of the PNG specification, third edition: `cICP`,
+/// `iCCP`, `sRGB`, then `gAMA` and `cHRM` together. What cannot be used counts as not there.
 fn colour(info: &png::Info<'_>) -> ColourInfo {
-    // In the order of precedence of the PNG specification, third edition.
-    if let Some(points) = &info.coding_independent_code_points {
-        return ColourInfo::Cicp { primaries: points.color_primaries, transfer: points.transfer_function };
-    }
-    if let Some(profile) = &info.icc_profile {
-        return ColourInfo::Icc(profile.to_vec());
-    }
-    if info.srgb.is_some() {
-        return ColourInfo::Srgb;
-    }
-    match info.gama_chunk.map(png::ScaledFloat::into_value) {
-        Some(gamma) if gamma > 0.05 && (gamma - SRGB_GAMMA).abs() > 0.05 * SRGB_GAMMA => {
-            ColourInfo::Gamma(1.0 / gamma)
+    let code_points = || {
+        let points = info.coding_independent_code_points?;
+        // Nothing but RGB fits a PNG.
+        (points.matrix_coefficients == 0).then_some(())?;
+        ColourInfo::of_code_points(CodePoints {
+            primaries: points.color_primaries,
+            transfer: points.transfer_function,
+            video_range: !points.is_video_full_range_image,
+        })
+    };
+    let profile = || {
+        let space = match info.color_type {
+            ColorType::Grayscale | ColorType::GrayscaleAlpha => Space::Gray,
+            ColorType::Rgb | ColorType::Rgba | ColorType::Indexed => Space::Rgb,
+        };
+        ColourInfo::of_icc(info.icc_profile.as_deref()?, space)
+    };
+    code_points()
+        .or_else(profile)
+        .or_else(|| info.srgb.map(|_| ColourInfo::Srgb))
+        .or_else(|| measured(info))
+        .unwrap_or_default()
+}
+
+/// By `gAMA` and `cHRM`.
+fn measured(info: &png::Info<'_>) -> Option<ColourInfo> {
+    let exponent = info
+        .gama_chunk
+        .map(png::ScaledFloat::into_value)
+        .filter(|gamma| *gamma > 0.0 && (gamma - SRGB_GAMMA).abs() > 0.05 * SRGB_GAMMA)
+        .map(f32::recip);
+    let primaries = info.chrm_chunk.map(|chromaticities| {
+        let point = |(x, y): (png::ScaledFloat, png::ScaledFloat)| (x.into_value(), y.into_value());
+        Chromaticities {
+            white: point(chromaticities.white),
+            red: point(chromaticities.red),
+            green: point(chromaticities.green),
+            blue: point(chromaticities.blue),
         }
-        _ => ColourInfo::Srgb,
+    });
+    if exponent.is_none() && primaries.is_none() {
+        return None;
     }
+    // A gamma is worth something without primaries that make sense.
+    ColourInfo::measured(exponent, primaries).or_else(|| ColourInfo::measured(exponent, None))
 }
 
 /// Decodes, and completes `header` with what stands before the pixels.
@@ -94,7 +126,6 @@ pub(super) fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Resu
     let mut reader = decoder(bytes).read_info().map_err(undecodable)?;
     let info = reader.info();
     header.colour = colour(info);
-    header.orientation = info.exif_metadata.as_deref().map(Orientation::of_exif).unwrap_or_default();
     let (width, height, interlaced) = (info.width, info.height, info.interlaced);
     let (color, depth) = reader.output_color_type();
     let wide = depth == BitDepth::Sixteen;
@@ -140,9 +171,11 @@ pub(super) fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Resu
     }
     // A file without its end was cut off, even if its pixels are whole; what lies behind the end is junk.
     reader.finish().map_err(undecodable)?;
+    // The block may stand behind the pixels.
+    header.orientation = reader.info().exif_metadata.as_deref().map(Orientation::of_exif).unwrap_or_default();
     let image = shrinker.finish().ok_or_else(|| undecodable("rows are missing"))?;
     // An alpha channel that hides nothing costs time and bytes in every later step.
-    Ok(Raster::Image(opaque(image)))
+    Ok(Raster::Image(image.without_idle_alpha()))
 }
 
 /// Rounds 16 bits to 8: 65535 is 257 × 255.
@@ -157,10 +190,15 @@ mod tests {
 
     #[test]
     fn sixteen_bits_are_rounded_and_not_cut() {
+        for sample in 0..=u16::MAX {
+            let [high, low] = sample.to_be_bytes();
+            // Full range is 65535 on one side and 255 on the other; 257 is odd, so nothing lies in between.
+            let exact = f64::from(sample) * 255.0 / 65535.0;
+            assert_eq!(f64::from(to_8_bits(high, low)), exact.round(), "{sample}");
+        }
         assert_eq!(to_8_bits(0xff, 0xff), 255);
-        assert_eq!(to_8_bits(0x7f, 0xff), 127);
-        assert_eq!(to_8_bits(0x80, 0x7f), 128);
-        assert_eq!(to_8_bits(0x00, 0x81), 1);
-        assert_eq!(to_8_bits(0x00, 0x80), 0);
+        assert_eq!(to_8_bits(0x00, 0x80), 0, "128 is less than half of 257");
+        assert_eq!(to_8_bits(0x00, 0x81), 1, "129 is more");
+        assert!((0..=u8::MAX).all(|n| to_8_bits(n, n) == n), "257 n is n");
     }
 }

@@ -2,16 +2,57 @@
 
 use shared::outcome::Reason;
 
-use super::Limits;
+use super::{Limits, geometry};
 
 /// How a picture that is not square meets a square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fit {
-    /// The largest centred square is kept; the rest is cut off.
+    /// The largest square is kept, the one that [`Recipe::gravity`] says; the rest is cut off.
     #[default]
     Cover,
     /// The whole picture is kept, with its longer side at the edge.
     Contain,
+}
+
+/// Which square of a picture is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CropGravity {
+    /// The one in the middle.
+    #[default]
+    Centre,
+    /// The one that draws the eye, or the one in the middle where none does.
+    Smart,
+}
+
+/// What lies behind a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// Nothing.
+    Transparent,
+    /// Red, green and blue.
+    Colour([u8; 3]),
+}
+
+impl Ground {
+    /// From `transparent` or `#rrggbb`; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "transparent" {
+            return Some(Self::Transparent);
+        }
+        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6)?;
+        let mut colour = [0; 3];
+        hex::decode_to_slice(digits, &mut colour).ok()?;
+        Some(Self::Colour(colour))
+    }
+}
+
+impl std::fmt::Display for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Transparent => f.write_str("transparent"),
+            Self::Colour(colour) => write!(f, "#{}", hex::encode(colour)),
+        }
+    }
 }
 
 /// What becomes of an animated upload.
@@ -91,6 +132,9 @@ pub struct Watermark {
 }
 
 impl Watermark {
+    /// [`Watermark::scale`], unless it is changed.
+    pub const SCALE: f32 = 0.25;
+
     /// A watermark from the bytes of a PNG, JPEG, GIF or WebP; an animation gives its first frame. It stands at
     /// the bottom right, as it is, a quarter of the rendition wide, until that is changed.
     ///
@@ -98,7 +142,7 @@ impl Watermark {
     /// As for an upload.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, Reason> {
         let (width, height, rgba) = super::whole_picture(bytes, limits)?;
-        Ok(Self { width, height, rgba, gravity: Gravity::default(), opacity: 1.0, scale: 0.25 })
+        Ok(Self { width, height, rgba, gravity: Gravity::default(), opacity: 1.0, scale: Self::SCALE })
     }
 }
 
@@ -111,6 +155,11 @@ pub struct Recipe {
     pub extra_edges: Vec<u32>,
     /// How a picture meets the square.
     pub fit: Fit,
+    /// Which square is kept, where one is.
+    pub gravity: CropGravity,
+    /// What is laid behind the picture. With [`Fit::Contain`] it fills the square; without it the rendition is as
+    /// wide and high as the picture.
+    pub ground: Option<Ground>,
     /// WebP's quality for lossy renditions, 1 to 100.
     pub quality: u8,
     /// What becomes of an animated upload.
@@ -120,6 +169,20 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Whether a JPEG's planes can be encoded without a detour over red, green and blue.
+    pub(super) fn keeps_planes(&self) -> bool {
+        self.watermark.is_none() && (self.ground.is_none() || self.fit == Fit::Cover)
+    }
+
+    /// The width and height of a rendition of a picture of this size at `edge`.
+    pub(super) fn size(&self, width: u32, height: u32, edge: u32) -> (u32, u32) {
+        let (wide, high) = geometry::target(width, height, self.fit, edge);
+        match self.ground {
+            Some(_) => (wide.max(high), wide.max(high)),
+            None => (wide, high),
+        }
+    }
+
     /// The largest edge of any rendition.
     pub(super) fn largest_edge(&self) -> u32 {
         self.extra_edges.iter().copied().fold(self.edge, u32::max)
@@ -132,6 +195,8 @@ impl Default for Recipe {
             edge: 512,
             extra_edges: Vec::new(),
             fit: Fit::Cover,
+            gravity: CropGravity::Centre,
+            ground: None,
             quality: 80,
             animation: Animation::Keep,
             watermark: None,

@@ -89,14 +89,8 @@ pub(super) fn planes(
     let mut y = resample(&luma.samples, (luma.width, luma.height), GRAY, crop, to)?;
     to_video_range(&mut y, 16.0, 219.0);
     let half = (to.0.div_ceil(2), to.1.div_ceil(2));
-    let (across, down) = coarseness(subsampling);
     let mut chroma = planes.iter().skip(1).map(|plane| {
-        let part = Crop {
-            left: crop.left / across,
-            top: crop.top / down,
-            width: (crop.width / across).min(f64::from(plane.width) - crop.left / across),
-            height: (crop.height / down).min(f64::from(plane.height) - crop.top / down),
-        };
+        let part = part(plane, crop, coarseness(subsampling));
         let mut samples = resample(&plane.samples, (plane.width, plane.height), GRAY, part, half)?;
         to_video_range(&mut samples, 128.0 - 128.0 * 224.0 / 255.0, 224.0);
         Ok::<_, Failed>(orientation.apply(samples, half.0, half.1, 1).0)
@@ -106,6 +100,34 @@ pub(super) fn planes(
     let v = chroma.next().unwrap_or_else(neutral)?;
     let (y, width, height) = orientation.apply(y, to.0, to.1, 1);
     Ok(Finished::Yuv420 { width, height, y, u, v })
+}
+
+/// The part `crop` of a JPEG's planes, all of them at the size `to`, in full range.
+pub(super) fn same_size(
+    planes: &[Plane],
+    subsampling: Subsampling,
+    crop: Crop,
+    to: (u32, u32),
+) -> Result<Vec<Vec<u8>>, Failed> {
+    let coarse = coarseness(subsampling);
+    planes
+        .iter()
+        .zip([(1.0, 1.0), coarse, coarse])
+        .map(|(plane, coarseness)| {
+            let size = (plane.width, plane.height);
+            resample(&plane.samples, size, GRAY, part(plane, crop, coarseness), to)
+        })
+        .collect()
+}
+
+/// The same part in a plane that is coarser.
+fn part(plane: &Plane, crop: Crop, (across, down): (f64, f64)) -> Crop {
+    Crop {
+        left: crop.left / across,
+        top: crop.top / down,
+        width: (crop.width / across).min(f64::from(plane.width) - crop.left / across),
+        height: (crop.height / down).min(f64::from(plane.height) - crop.top / down),
+    }
 }
 
 /// From full range (0 to 255) to `offset` + `range` × value / 255.

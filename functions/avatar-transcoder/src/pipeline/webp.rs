@@ -2,14 +2,14 @@
 
 use shared::outcome::Reason;
 
-use super::colour::ColourInfo;
+use super::colour::{ColourInfo, Space};
 use super::cost::Parts;
 use super::geometry;
 use super::header::{Format, Header, undecodable};
 use super::orient::Orientation;
 use super::raster::{Channels, Image, Raster};
 use super::recipe::Recipe;
-use crate::codec::webp::{AnimationDecoder, Demuxer, Info};
+use crate::codec::webp::{AnimationDecoder, Demuxer};
 
 /// A picture more than twice this much larger than its rendition is shrunk while decoding, to this much.
 const HEADROOM: u32 = 2;
@@ -17,9 +17,10 @@ const HEADROOM: u32 = 2;
 pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     let demuxer = Demuxer::new(bytes).map_err(undecodable)?;
     let info = demuxer.info();
+    let stored = if info.frames > 1 { demuxer.durations() } else { vec![0] };
+    // As for GIF: what is too fast to be meant is shown for a tenth of a second.
     let durations_ms = if info.frames > 1 {
-        // As for GIF: what is too fast to be meant is shown for a tenth of a second.
-        demuxer.durations().into_iter().map(|ms| if ms <= 10 { 100 } else { ms }).collect()
+        stored.iter().map(|ms| if *ms <= 10 { 100 } else { *ms }).collect()
     } else {
         vec![0]
     };
@@ -43,13 +44,21 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         format: Format::Webp,
         width: info.width,
         height: info.height,
+        delays_changed: durations_ms != stored,
         durations_ms,
         loops: info.loops,
         orientation: demuxer.chunk(b"EXIF").as_deref().map(Orientation::of_exif).unwrap_or_default(),
-        colour: demuxer.chunk(b"ICCP").map_or(ColourInfo::Srgb, ColourInfo::Icc),
+        colour: demuxer
+            .chunk(b"ICCP")
+            .and_then(|profile| ColourInfo::of_icc(&profile, Space::Rgb))
+            .unwrap_or_default(),
         animated: is_animated.then_some(frames),
         // The first frame of an animation is not shrunk while it is decoded.
-        parts: if is_animated { Parts { raster: pixels * 4, decoding: pixels * 12, ..still } } else { still },
+        parts: if info.is_animation {
+            Parts { raster: pixels * 4, decoding: pixels * 12, has_alpha: true, ..still }
+        } else {
+            still
+        },
     })
 }
 
@@ -67,23 +76,70 @@ fn kept_size(width: u32, height: u32, recipe: &Recipe) -> (u32, u32) {
     (shrunk(width), shrunk(height))
 }
 
-/// Decodes a still.
+/// Decodes a still, or the only frame of an animation.
 pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Raster, Reason> {
     let demuxer = Demuxer::new(bytes).map_err(undecodable)?;
     let info = demuxer.info();
-    let (width, height) = kept_size(header.width, header.height, recipe);
-    let samples = demuxer.still(width, height).map_err(undecodable)?;
-    if info.has_alpha {
-        return Ok(Raster::Image(Image { width, height, channels: Channels::Rgba, samples }));
+    if info.is_animation {
+        let mut frames = frames(bytes)?;
+        let rgba = frames.next_frame().map_err(undecodable)?.ok_or_else(|| undecodable("it has no frame"))?;
+        let (width, height, samples) = (header.width, header.height, rgba.to_vec());
+        let image = Image { width, height, channels: Channels::Rgba, samples };
+        return Ok(Raster::Image(image.without_idle_alpha()));
     }
-    let samples = samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-    Ok(Raster::Image(Image { width, height, channels: Channels::Rgb, samples }))
+    let (width, height) = kept_size(info.width, info.height, recipe);
+    let samples = demuxer.still(width, height).map_err(undecodable)?;
+    let image = Image { width, height, channels: Channels::Rgba, samples };
+    Ok(Raster::Image(image.without_idle_alpha()))
+}
+
+/// How many frames a file of ours has.
+pub(super) fn count_frames(webp: &[u8]) -> Option<u32> {
+    Demuxer::new(webp).ok().map(|demuxer| demuxer.info().frames)
 }
 
 /// The frames of an animation, each as it is seen on the whole canvas.
-pub(super) fn frames<'a>(bytes: &'a [u8], header: &Header) -> Result<AnimationDecoder<'a>, Reason> {
-    let frames = u32::try_from(header.durations_ms.len()).unwrap_or(u32::MAX);
-    let info =
-        Info { width: header.width, height: header.height, frames, has_alpha: true, loops: header.loops };
-    AnimationDecoder::new(bytes, &info).map_err(undecodable)
+pub(super) fn frames(bytes: &[u8]) -> Result<AnimationDecoder<'_>, Reason> {
+    AnimationDecoder::new(bytes).map_err(undecodable)
+}
+
+/// A file's pixels as they are coded, without anything beside them: profile, EXIF, XMP and unknown chunks are left
+/// out. `None` where the file has no chunks.
+pub(super) fn stripped(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut webp = b"RIFF\0\0\0\0WEBP".to_vec();
+    copy_pixels(bytes.get(12..)?, &mut webp);
+    let length = u32::try_from(webp.len() - 8).ok()?;
+    webp[4..8].copy_from_slice(&length.to_le_bytes());
+    Some(webp)
+}
+
+/// Copies those of `chunks` that make up pixels, from a file or from one of its frames.
+fn copy_pixels(mut chunks: &[u8], into: &mut Vec<u8>) {
+    while let [n0, n1, n2, n3, l0, l1, l2, l3, behind @ ..] = chunks {
+        let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
+        let Some(content) = behind.get(..length) else { return };
+        let name = [*n0, *n1, *n2, *n3];
+        let start = into.len();
+        into.extend_from_slice(&chunks[..8]);
+        match (&name, content) {
+            (b"VP8X", [flags, size @ ..]) => {
+                // What is left of the flags: alpha and animation.
+                into.push(flags & 0b0001_0010);
+                into.extend_from_slice(size);
+            }
+            // A frame's place, then its own chunks.
+            (b"ANMF", _) if length >= 16 => {
+                into.extend_from_slice(&content[..16]);
+                copy_pixels(&content[16..], into);
+                let kept = u32::try_from(into.len() - start - 8).unwrap_or(u32::MAX);
+                into[start + 4..start + 8].copy_from_slice(&kept.to_le_bytes());
+            }
+            (b"ANIM" | b"ALPH" | b"VP8 " | b"VP8L", _) => into.extend_from_slice(content),
+            _ => into.truncate(start),
+        }
+        if (into.len() - start) % 2 == 1 {
+            into.push(0);
+        }
+        chunks = behind.get(length + length % 2..).unwrap_or_default();
+    }
 }

@@ -3,129 +3,54 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests cannot do, fails the test")]
 
+mod animations;
+mod colours;
+mod jpegs;
+mod looks;
+mod pngs;
+mod support;
+
 use std::fs;
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use avatar_transcoder::pipeline::{Animation, Fit, Limits, Picture, Recipe, Watermark, transcode};
+use avatar_transcoder::pipeline::{Animation, Fit, Limits, Recipe, Watermark, transcode};
 use image_webp::WebPDecoder;
 use moxcms::ColorProfile;
 use proptest::prelude::*;
-use shared::outcome::Reason;
 
-fn images() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/images")
-}
+use support::*;
 
-fn file(name: &str) -> Vec<u8> {
-    fs::read(images().join(name)).unwrap()
-}
-
-fn recipe(edge: u32) -> Recipe {
-    Recipe { edge, ..Recipe::default() }
-}
-
-fn made(bytes: &[u8], recipe: &Recipe) -> Picture {
-    transcode(bytes, recipe, &Limits::default()).unwrap_or_else(|reason| panic!("{reason:?}"))
-}
-
-fn refused(bytes: &[u8]) -> Reason {
-    transcode(bytes, &Recipe::default(), &Limits::default()).unwrap_err()
-}
-
-/// A rendition as RGBA, by an independent decoder.
-struct Seen {
-    width: usize,
-    rgba: Vec<u8>,
-}
-
-impl Seen {
-    fn of(webp: &[u8]) -> Self {
-        let mut decoder = WebPDecoder::new(Cursor::new(webp)).unwrap();
-        let (width, _) = decoder.dimensions();
-        let mut samples = vec![0; decoder.output_buffer_size().unwrap()];
-        decoder.read_image(&mut samples).unwrap();
-        let rgba = if decoder.has_alpha() {
-            samples
-        } else {
-            samples.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect()
-        };
-        Self { width: width as usize, rgba }
-    }
-
-    fn at(&self, x: usize, y: usize) -> [u8; 4] {
-        let at = (y * self.width + x) * 4;
-        self.rgba[at..at + 4].try_into().unwrap()
+/// All Rust below a folder.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(path).unwrap());
+        }
     }
 }
 
-fn assert_near(seen: [u8; 4], expected: [u8; 3], what: &str) {
-    let near = seen.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 16);
-    assert!(near, "{what}: saw {seen:?}, expected about {expected:?}");
-}
-
-/// The four quarters of the scene of the orientation files: red, green, blue, white.
-fn assert_upright(picture: &Picture, what: &str) {
-    let (w, h) = (picture.main.width as usize, picture.main.height as usize);
-    let seen = Seen::of(&picture.main.webp);
-    assert_near(seen.at(w / 4, h / 4), [220, 20, 20], what);
-    assert_near(seen.at(3 * w / 4, h / 4), [20, 200, 20], what);
-    assert_near(seen.at(w / 4, 3 * h / 4), [20, 20, 220], what);
-    assert_near(seen.at(3 * w / 4, 3 * h / 4), [240, 240, 240], what);
-}
-
-fn encode_png(width: u32, height: u32, color: png::ColorType, depth: png::BitDepth, data: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(color);
-    encoder.set_depth(depth);
-    if color == png::ColorType::Indexed {
-        encoder.set_palette(vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9]);
-        encoder.set_trns(vec![255, 255, 0]);
+#[test]
+fn every_line_of_the_document_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    sources(&root.join("src"), &mut code);
+    sources(&root.join("tests"), &mut code);
+    let document = fs::read_to_string(root.join("../../docs/pictures.md")).unwrap();
+    let lines = document.lines().filter(|line| line.starts_with("| ") && !line.contains("| --- |"));
+    let mut seen = 0;
+    for line in lines.filter(|line| !line.starts_with("| what |")) {
+        let (_, tests) = line.trim_end_matches(" |").rsplit_once("| ").unwrap();
+        let names: Vec<_> = tests.split(", ").map(|name| name.trim_matches('`')).collect();
+        for name in &names {
+            assert!(code.contains(&format!("fn {name}(")), "{name} is named by: {line}");
+            seen += 1;
+        }
     }
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(data).unwrap();
-    writer.finish().unwrap();
-    bytes
-}
-
-/// A GIF of `frames`: palette indices of the whole 8×8 screen or of a part, with delay and disposal.
-struct GifFrame {
-    area: (u16, u16, u16, u16),
-    index: u8,
-    delay: u16,
-    dispose: gif::DisposalMethod,
-}
-
-fn encode_gif(frames: &[GifFrame], repeat: Option<gif::Repeat>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let palette = [255, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0];
-    let mut encoder = gif::Encoder::new(&mut bytes, 8, 8, &palette).unwrap();
-    if let Some(repeat) = repeat {
-        encoder.set_repeat(repeat).unwrap();
-    }
-    for frame in frames {
-        let (left, top, width, height) = frame.area;
-        encoder
-            .write_frame(&gif::Frame {
-                left,
-                top,
-                width,
-                height,
-                delay: frame.delay,
-                dispose: frame.dispose,
-                transparent: Some(3),
-                buffer: vec![frame.index; usize::from(width) * usize::from(height)].into(),
-                ..gif::Frame::default()
-            })
-            .unwrap();
-    }
-    drop(encoder);
-    bytes
-}
-
-fn full(index: u8, delay: u16, dispose: gif::DisposalMethod) -> GifFrame {
-    GifFrame { area: (0, 0, 8, 8), index, delay, dispose }
+    assert!(seen > 60, "{seen} tests are named");
 }
 
 #[test]
@@ -165,13 +90,6 @@ fn every_jpeg_coding_and_sampling_shows_the_same_picture() {
     }
     let gray = Seen::of(&made(&file("made/gray.jpg"), &recipe(64)).main.webp);
     assert!(gray.rgba.chunks_exact(4).all(|p| p[0].abs_diff(p[1]) <= 2 && p[1].abs_diff(p[2]) <= 2));
-}
-
-/// Mean absolute difference over all colours.
-fn difference(a: &Seen, b: &Seen) -> f64 {
-    assert_eq!(a.rgba.len(), b.rgba.len());
-    let sum: u64 = a.rgba.iter().zip(&b.rgba).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
-    sum as f64 / a.rgba.len() as f64
 }
 
 #[test]

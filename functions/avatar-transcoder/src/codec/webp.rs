@@ -48,8 +48,9 @@ fn config(settings: Settings, has_alpha: bool) -> Result<ffi::WebPConfig, Refuse
     config.method = 4;
     if settings.lossless {
         config.lossless = 1;
-        // For lossless this is effort and not loss.
-        config.quality = 75.0;
+        // For lossless this is effort and not loss. At the library's 75 files are about 1 % smaller and take a
+        // quarter longer.
+        config.quality = 50.0;
     }
     // The alpha plane is compressed beside the colours; nothing else gains from a second thread.
     config.thread_level = c_int::from(has_alpha);

@@ -14,7 +14,7 @@ use super::encode::{self, failed};
 use super::geometry::{self, Crop};
 use super::gif;
 use super::header::{Format, Header, undecodable};
-use super::raster::{Channels, Finished, Image, Raster};
+use super::raster::{Channels, Finished, Image, with_alpha};
 use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
 use super::{Picture, Rendition, SourceInfo, cost, crop, placeholder, resize, webp};
@@ -75,7 +75,7 @@ impl Frames<'_> {
 /// The highest rung of the ladder that fits the budget on a machine that takes `slowness` times as long as
 /// foretold; `None` where only a still picture does.
 fn plan(header: &Header, recipe: &Recipe, budget: Duration, slowness: f64) -> Option<Plan> {
-    let rung = |(keep_every, shrink)| Plan {
+    let rung = |(keep_every, shrink): (usize, u32)| Plan {
         keep_every,
         shrink,
         foretold: cost::time(header, recipe, keep_every, shrink),
@@ -160,12 +160,11 @@ impl Run<'_> {
     pub(super) fn animated(&self) -> Result<Option<(Animated, Plan)>, Reason> {
         let edges: Vec<u32> =
             [self.recipe.edge].into_iter().chain(self.recipe.extra_edges.iter().copied()).collect();
-        let as_configured = Settings { lossless: false, quality: self.recipe.quality };
         let mut slowness: f64 = 1.0;
         for _ in 0..BEGINNINGS {
             let left = self.budget.saturating_sub((self.gone)());
             let Some(plan) = plan(self.header, self.recipe, left, slowness) else { return Ok(None) };
-            match self.pass(plan, &edges, as_configured, left)? {
+            match self.pass(plan, &edges, None, left)? {
                 Pass::Done(mut animated) => {
                     self.make_no_larger(&mut animated, plan)?;
                     return Ok(Some((animated, plan)));
@@ -199,7 +198,9 @@ impl Run<'_> {
                 if rendition.webp.len() <= at_most || left < plan.foretold {
                     break;
                 }
-                let Pass::Done(again) = self.pass(plan, &[rendition.edge], settings, left)? else { break };
+                let Pass::Done(again) = self.pass(plan, &[rendition.edge], Some(settings), left)? else {
+                    break;
+                };
                 if let Some(again) = again.renditions.into_iter().next()
                     && again.webp.len() < rendition.webp.len()
                 {
@@ -218,7 +219,14 @@ impl Run<'_> {
             && self.recipe.keeps_pixels(self.header)
     }
 
-    fn pass(&self, plan: Plan, edges: &[u32], settings: Settings, left: Duration) -> Result<Pass, Reason> {
+    /// All frames once, by the `wanted` settings, or as the first frame is coded best.
+    fn pass(
+        &self,
+        plan: Plan,
+        edges: &[u32],
+        wanted: Option<Settings>,
+        left: Duration,
+    ) -> Result<Pass, Reason> {
         let Self { header, recipe, .. } = *self;
         let start = (self.gone)();
         let mut frames = frames(self.bytes, header)?;
@@ -237,27 +245,26 @@ impl Run<'_> {
             let Some(duration) = duration else { continue };
             let mut shrinker = Shrinker::new(header.width, header.height, Channels::Rgba, factor);
             shrinker.push(rgba);
-            let shrunk = shrinker.finish().ok_or_else(|| undecodable("a frame is incomplete"))?;
-            let mut frame = Raster::Image(shrunk);
+            let source = shrinker.finish().ok_or_else(|| undecodable("a frame is incomplete"))?;
             // One part for all frames, or the picture would jump.
-            let part = *part.get_or_insert_with(|| crop(&frame, recipe));
-            let Raster::Image(source) = &mut frame else { continue };
+            let part = *part.get_or_insert_with(|| crop(&source, recipe));
             for (i, edge) in edges.iter().enumerate() {
                 let edge_now = (edge / plan.shrink).max(1);
                 let to = geometry::target(header.width, header.height, recipe.fit, edge_now);
                 let resized = tracing::debug_span!("resize")
-                    .in_scope(|| resize::image(source, part, to))
+                    .in_scope(|| resize::image(&source, part, to))
                     .map_err(undecodable)?;
-                let image = recipe.dress(resized, header.orientation, to_srgb.as_ref()).with_alpha();
+                let image = with_alpha(recipe.dress(resized, header.orientation, to_srgb.as_ref()));
                 if makings.len() <= i {
-                    // Asked for, or found to be smaller on the first frame of the first attempt.
-                    let lossless = settings.lossless
-                        || (settings.quality == recipe.quality
-                            && encode::frame_is_smaller_without_loss(&image, recipe.quality)?);
-                    let settings = Settings { lossless, ..settings };
                     let (width, height) = (image.width, image.height);
+                    let lossless = match wanted {
+                        Some(settings) => settings.lossless,
+                        None => encode::frame_is_smaller_without_loss(&image, recipe.quality)?,
+                    };
+                    let quality = wanted.map_or(recipe.quality, |settings| settings.quality);
                     let encoder =
-                        AnimationEncoder::new(width, height, header.loops, settings).map_err(failed)?;
+                        AnimationEncoder::new(width, height, header.loops, Settings { lossless, quality })
+                            .map_err(failed)?;
                     makings.push(Making { edge: *edge, size: (width, height), lossless, encoder });
                 }
                 tracing::debug_span!("encode")
@@ -278,9 +285,7 @@ impl Run<'_> {
             .into_iter()
             .map(|Making { edge, size: (width, height), lossless, encoder }| {
                 let webp = tracing::debug_span!("encode").in_scope(|| encoder.finish()).map_err(failed)?;
-                // Without loss, a frame that is the one before it is that one shown for longer.
-                let frames = if lossless { webp::count_frames(&webp).unwrap_or(count) } else { count };
-                Ok(Rendition { edge, width, height, webp, frames, lossless })
+                Ok(Rendition { edge, width, height, webp, frames: count, lossless })
             })
             .collect::<Result<_, Reason>>()?;
         let (thumbhash, average_colour) = first.as_ref().map(placeholder::of).unwrap_or_default();

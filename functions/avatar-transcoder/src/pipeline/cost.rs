@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::geometry;
 use super::header::Header;
 use super::limits::Limits;
 use super::recipe::{Animation, Recipe};
@@ -100,7 +101,7 @@ fn cost(working: u64, upload_bytes: usize, time: Duration) -> Cost {
 
 /// The resizer narrows the rows of the decoded picture first, and multiplies colours by alpha in a copy.
 fn resizing(header: &Header, recipe: &Recipe, parts: Parts) -> u64 {
-    let (width, _) = recipe.size(header.width, header.height, recipe.largest_edge());
+    let (width, _) = geometry::target(header.width, header.height, recipe.fit, recipe.largest_edge());
     let narrowed = parts.rows * u64::from(width) * parts.channels;
     narrowed.min(parts.raster) + if parts.has_alpha { parts.raster } else { 0 }
 }

@@ -34,7 +34,7 @@ pub(super) struct Encoded {
     pub(super) lossless: bool,
 }
 
-/// Parts of the quality that are tried one after the other where the file is too large, in percent.
+/// Parts of the quality that are tried one after the other where a file is too large, in percent.
 const LOWER_QUALITIES: [u32; 5] = [85, 70, 50, 30, 10];
 
 /// Encodes `picture`, into no more than `at_most` bytes if that can be had.
@@ -50,23 +50,20 @@ pub(super) fn encode(picture: &Finished, quality: u8, at_most: Option<usize>) ->
         Ok::<_, Reason>(Encoded { webp, lossless })
     };
     let mut best = one(false, quality)?;
-    let promises = match picture {
-        Finished::Image(image) => promises_without_loss(image, best.webp.len()),
-        Finished::Yuv420 { .. } => false,
+    let image = match picture {
+        Finished::Image(image) => Some(image),
+        Finished::Yuv420 { .. } => None,
     };
-    if promises {
-        best = smaller(best, Some(one(true, quality)?));
-    }
-    let Some(at_most) = at_most.filter(|at_most| best.webp.len() > *at_most) else { return Ok(best) };
-
-    if let (Finished::Image(_), false) = (picture, promises) {
-        best = smaller(best, Some(one(true, quality)?));
+    let promising = image.is_some_and(|image| promises_without_loss(image, best.webp.len()));
+    let too_large = |best: &Encoded| at_most.is_some_and(|at_most| best.webp.len() > at_most);
+    if promising || (image.is_some() && too_large(&best)) {
+        best = smaller(best, one(true, quality)?);
     }
     for percent in LOWER_QUALITIES {
-        if best.webp.len() <= at_most {
+        if !too_large(&best) {
             break;
         }
-        best = smaller(best, Some(one(false, part_of(quality, percent))?));
+        best = smaller(best, one(false, part_of(quality, percent))?);
     }
     Ok(best)
 }
@@ -77,11 +74,8 @@ pub(super) fn part_of(quality: u8, percent: u32) -> u8 {
 }
 
 /// The smaller one; of equals the second, which is the one without loss where there is one.
-fn smaller(one: Encoded, other: Option<Encoded>) -> Encoded {
-    match other {
-        Some(other) if other.webp.len() <= one.webp.len() => other,
-        _ => one,
-    }
+fn smaller(one: Encoded, other: Encoded) -> Encoded {
+    if other.webp.len() <= one.webp.len() { other } else { one }
 }
 
 /// The reason for an encoder that fails on pixels that were decoded: too large for the format.

@@ -146,8 +146,12 @@ impl<'a> Frames<'a> {
         self.dispose();
         let global = self.decoder.global_palette().map(<[u8]>::to_vec);
         let Some(frame) = self.decoder.read_next_frame().map_err(undecodable)? else { return Ok(None) };
-        let palette = frame.palette.as_ref().or(global.as_ref()).filter(|palette| !palette.is_empty());
-        let palette = palette.ok_or_else(|| undecodable("it has no palette"))?;
+        let palette = frame
+            .palette
+            .as_ref()
+            .or(global.as_ref())
+            .filter(|palette| !palette.is_empty())
+            .ok_or_else(|| undecodable("it has no palette"))?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, self.width, self.height);
         let saved = match frame.dispose {
@@ -200,8 +204,12 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
     {
         let frame = decoder.read_next_frame().map_err(undecodable)?;
         let frame = frame.ok_or_else(|| undecodable("it has no frame"))?;
-        let palette = frame.palette.as_ref().or(global.as_ref()).filter(|palette| !palette.is_empty());
-        let palette = palette.ok_or_else(|| undecodable("it has no palette"))?;
+        let palette = frame
+            .palette
+            .as_ref()
+            .or(global.as_ref())
+            .filter(|palette| !palette.is_empty())
+            .ok_or_else(|| undecodable("it has no palette"))?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, width, height);
         let mut line = vec![0; width * 4];

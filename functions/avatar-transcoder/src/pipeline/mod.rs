@@ -35,7 +35,7 @@ use geometry::Crop;
 use header::{Format, Header};
 pub use limits::Limits;
 use orient::Orientation;
-use raster::{Finished, Image, Raster};
+use raster::{Finished, Image, Raster, opaque};
 pub use recipe::{Animation, CropGravity, Fit, Gravity, Ground, Recipe, Watermark};
 
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
@@ -117,20 +117,18 @@ pub fn transcode_watched(
 
     let mut notes = Vec::new();
     if frames > 1 && recipe.animation == Animation::Keep {
-        let run = Run { bytes, header: &header, recipe, budget: limits.time, gone };
         let fits = cost::animated(&header, bytes.len(), recipe, limits).is_some();
-        if let Some((animated, plan)) = if fits { run.animated()? } else { None } {
+        let run = Run { bytes, header: &header, recipe, budget: limits.time, gone };
+        if fits && let Some((animated, plan)) = run.animated()? {
             return animated.into_picture(source(&header, frames), plan.notes());
         }
         notes.push("still");
     }
 
     let decoded = decode(bytes, &mut header, recipe)?;
-    let crop = crop(&decoded.raster, recipe);
-    let upload = Upload { bytes, header: &header, recipe, crop, converts: decoded.to_srgb.is_some() };
+    let upload = Upload { bytes, header: &header, recipe, is_srgb: decoded.to_srgb.is_none() };
     let edges = [recipe.edge].into_iter().chain(recipe.extra_edges.iter().copied());
-    let finished: Vec<(u32, Finished)> =
-        edges.map(|edge| Ok((edge, upload.finish(&decoded, edge)?))).collect::<Result<_, Reason>>()?;
+    let finished: Vec<(u32, Finished)> = upload.finish(&decoded, edges)?;
     // The decoded picture is the largest thing there is, and encoding the next largest: not both at once.
     drop(decoded);
     let (thumbhash, average_colour) = match finished.first() {
@@ -163,10 +161,8 @@ fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded,
         Format::Jpeg => return jpeg::decode(bytes, header, recipe),
         Format::Png => png::decode(bytes, header, recipe)?,
         Format::Webp if header.durations_ms.len() == 1 => webp::decode(bytes, header, recipe)?,
-        Format::Gif => Raster::Image(gif::first_frame(bytes, header, recipe)?.without_idle_alpha()),
-        Format::Webp => {
-            animate::first_frame(bytes, header).map(|image| Raster::Image(image.without_idle_alpha()))?
-        }
+        Format::Gif => gif::first_frame(bytes, header, recipe).map(|image| Raster::Image(opaque(image)))?,
+        Format::Webp => animate::first_frame(bytes, header).map(|image| Raster::Image(opaque(image)))?,
     };
     let to_srgb = match &raster {
         Raster::Image(image) => header.colour.conversion(image.channels),
@@ -175,14 +171,10 @@ fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded,
     Ok(Decoded { raster, to_srgb })
 }
 
-/// Which part of a decoded picture is kept.
-fn crop(raster: &Raster, recipe: &Recipe) -> Crop {
-    let (width, height) = raster.size();
-    let found = match (recipe.fit, recipe.gravity) {
-        (Fit::Cover, CropGravity::Smart) => smart::square(raster),
-        _ => None,
-    };
-    found.unwrap_or_else(|| geometry::crop(width, height, recipe.fit))
+/// Which part of an image is kept, at the size that it has.
+fn crop(image: &Image, recipe: &Recipe) -> Crop {
+    let found = if recipe.looks_for_a_square() { smart::square_of_image(image) } else { None };
+    found.unwrap_or_else(|| geometry::crop(image.width, image.height, recipe.fit))
 }
 
 /// A still upload, and what is to become of it.
@@ -190,12 +182,45 @@ struct Upload<'a> {
     bytes: &'a [u8],
     header: &'a Header,
     recipe: &'a Recipe,
-    crop: Crop,
-    /// Whether its colours are converted.
-    converts: bool,
+    /// Whether its colours need no conversion.
+    is_srgb: bool,
 }
 
 impl Upload<'_> {
+    /// Everything between decoding and encoding, for each of `edges`.
+    fn finish(
+        &self,
+        decoded: &Decoded,
+        edges: impl Iterator<Item = u32>,
+    ) -> Result<Vec<(u32, Finished)>, Reason> {
+        let Self { header, recipe, .. } = self;
+        let (width, height) = decoded.raster.size();
+        let crop = match &decoded.raster {
+            Raster::Image(image) => crop(image, recipe),
+            Raster::Planes { .. } => {
+                let found = if recipe.looks_for_a_square() { smart::square(&decoded.raster) } else { None };
+                found.unwrap_or_else(|| geometry::crop(width, height, recipe.fit))
+            }
+        };
+        let finish = |edge| {
+            let to = geometry::target(width, height, recipe.fit, edge);
+            let resizing = tracing::debug_span!("resize");
+            match &decoded.raster {
+                Raster::Planes { subsampling, planes, .. } => resizing
+                    .in_scope(|| resize::planes(planes, *subsampling, crop, to, header.orientation))
+                    .map_err(header::undecodable),
+                Raster::Image(image) => {
+                    let resized =
+                        resizing.in_scope(|| resize::image(image, crop, to)).map_err(header::undecodable)?;
+                    let dressed = tracing::debug_span!("colour")
+                        .in_scope(|| recipe.dress(resized, header.orientation, decoded.to_srgb.as_ref()));
+                    Ok(Finished::Image(dressed))
+                }
+            }
+        };
+        edges.map(|edge| Ok((edge, finish(edge)?))).collect()
+    }
+
     fn encode(&self, finished: &Finished, edge: u32) -> Result<Rendition, Reason> {
         let (width, height) = finished.size();
         let leaves_size = self.recipe.leaves_size(self.header, edge);
@@ -210,26 +235,13 @@ impl Upload<'_> {
         Ok(Rendition { edge, width, height, webp, frames: 1, lossless })
     }
 
-    /// Whether an upload is a WebP whose pixels go through every step as they are.
+    /// Whether the upload is a WebP whose pixels go through every step as they are.
     fn is_untouched(&self) -> bool {
-        self.header.format == Format::Webp && !self.converts && self.recipe.keeps_pixels(self.header)
-    }
-
-    /// Everything between decoding and encoding.
-    fn finish(&self, decoded: &Decoded, edge: u32) -> Result<Finished, Reason> {
-        let Self { header, recipe, crop, .. } = self;
-        let (width, height) = decoded.raster.size();
-        let to = geometry::target(width, height, recipe.fit, edge);
-        match &decoded.raster {
-            Raster::Planes { subsampling, planes, .. } => {
-                resize::planes(planes, *subsampling, *crop, to, header.orientation)
-                    .map_err(header::undecodable)
-            }
-            Raster::Image(image) => {
-                let resized = resize::image(image, *crop, to).map_err(header::undecodable)?;
-                Ok(Finished::Image(recipe.dress(resized, header.orientation, decoded.to_srgb.as_ref())))
-            }
-        }
+        let is_still = self.header.durations_ms.len() == 1;
+        self.header.format == Format::Webp
+            && is_still
+            && self.is_srgb
+            && self.recipe.keeps_pixels(self.header)
     }
 }
 
@@ -280,9 +292,9 @@ fn whole_picture(bytes: &[u8], limits: &Limits) -> Result<(u32, u32, Vec<u8>), R
     let mut header = header::read(bytes, &recipe, limits)?;
     header::check(&header, bytes.len(), &recipe, limits)?;
     let decoded = decode(bytes, &mut header, &recipe)?;
-    let crop = crop(&decoded.raster, &recipe);
-    let finished = Upload { bytes, header: &header, recipe: &recipe, crop, converts: false }
-        .finish(&decoded, u32::MAX)?;
+    let upload = Upload { bytes, header: &header, recipe: &recipe, is_srgb: decoded.to_srgb.is_none() };
+    let finished = upload.finish(&decoded, [u32::MAX].into_iter())?;
+    let (_, finished) = finished.first().ok_or_else(|| header::undecodable("it has no picture"))?;
     let (width, height) = finished.size();
     Ok((width, height, finished.to_rgba()))
 }

@@ -8,7 +8,7 @@ use super::colour::{Chromaticities, CodePoints, ColourInfo, Space};
 use super::cost::Parts;
 use super::header::{Format, Header, cursor, undecodable};
 use super::orient::Orientation;
-use super::raster::{Channels, Raster};
+use super::raster::{Channels, Raster, opaque};
 use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
 
@@ -175,7 +175,7 @@ pub(super) fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Resu
     header.orientation = reader.info().exif_metadata.as_deref().map(Orientation::of_exif).unwrap_or_default();
     let image = shrinker.finish().ok_or_else(|| undecodable("rows are missing"))?;
     // An alpha channel that hides nothing costs time and bytes in every later step.
-    Ok(Raster::Image(image.without_idle_alpha()))
+    Ok(Raster::Image(opaque(image)))
 }
 
 /// Rounds 16 bits to 8: 65535 is 257 × 255.

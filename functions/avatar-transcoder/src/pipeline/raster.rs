@@ -11,24 +11,22 @@ pub(super) struct Image {
     pub(super) samples: Vec<u8>,
 }
 
-impl Image {
-    /// The same without an alpha channel that hides nothing, which would cost time and bytes in every later step.
-    pub(super) fn without_idle_alpha(self) -> Self {
-        if self.channels != Channels::Rgba || self.samples.chunks_exact(4).any(|pixel| pixel[3] != 255) {
-            return self;
-        }
-        let samples = self.samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-        Self { channels: Channels::Rgb, samples, ..self }
+/// Without the alpha channel, if it hides nothing.
+pub(super) fn opaque(image: Image) -> Image {
+    if image.channels != Channels::Rgba || image.samples.chunks_exact(4).any(|pixel| pixel[3] != 255) {
+        return image;
     }
+    let samples = image.samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+    Image { channels: Channels::Rgb, samples, ..image }
+}
 
-    /// RGB with an alpha channel that hides nothing; RGBA as it is.
-    pub(super) fn with_alpha(self) -> Self {
-        if self.channels != Channels::Rgb {
-            return self;
-        }
-        let samples = self.samples.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
-        Self { channels: Channels::Rgba, samples, ..self }
+/// With an alpha channel that hides nothing, if there was none.
+pub(super) fn with_alpha(image: Image) -> Image {
+    if image.channels != Channels::Rgb {
+        return image;
     }
+    let samples = image.samples.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    Image { channels: Channels::Rgba, samples, ..image }
 }
 
 /// What the samples of a pixel mean.

@@ -174,6 +174,11 @@ impl Recipe {
         self.watermark.is_none() && (self.ground.is_none() || self.fit == Fit::Cover)
     }
 
+    /// Whether the square that is kept has to be looked for.
+    pub(super) fn looks_for_a_square(&self) -> bool {
+        self.fit == Fit::Cover && self.gravity == CropGravity::Smart
+    }
+
     /// The width and height of a rendition of a picture of this size at `edge`.
     pub(super) fn size(&self, width: u32, height: u32, edge: u32) -> (u32, u32) {
         let (wide, high) = geometry::target(width, height, self.fit, edge);

@@ -8,6 +8,7 @@ use super::colour;
 use super::geometry::Crop;
 use super::raster::{Channels, Image, Raster};
 use super::resize;
+use crate::codec::turbojpeg::{Plane, Subsampling};
 
 /// The shorter side of the copy that is looked at.
 const SHORT_SIDE: u32 = 48;
@@ -35,11 +36,26 @@ struct Copy {
 
 /// The square that stands out; `None` where none does, or the picture is square already.
 pub(super) fn square(raster: &Raster) -> Option<Crop> {
-    let (width, height) = raster.size();
+    match raster {
+        Raster::Image(image) => square_of_image(image),
+        Raster::Planes { width, height, subsampling, planes } => {
+            found(*width, *height, |all, to| Copy::of_planes(planes, *subsampling, all, to))
+        }
+    }
+}
+
+/// The same of an image.
+pub(super) fn square_of_image(image: &Image) -> Option<Crop> {
+    found(image.width, image.height, |all, to| Copy::of_image(image, all, to))
+}
+
+/// The same of a picture of which `copy` makes a copy of another size.
+fn found(width: u32, height: u32, copy: impl FnOnce(Crop, (u32, u32)) -> Option<Copy>) -> Option<Crop> {
     if width == height {
         return None;
     }
-    let copy = Copy::of(raster)?;
+    let all = Crop { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) };
+    let copy = copy(all, small(width, height))?;
     let weights = copy.weights();
     let lies = width > height;
     let (long, short) = if lies { (copy.width, copy.height) } else { (copy.height, copy.width) };
@@ -55,6 +71,17 @@ pub(super) fn square(raster: &Raster) -> Option<Crop> {
     let moved = (offset as f64 * (f64::from(width.max(height)) / long as f64)).round().clamp(0.0, room);
     let (left, top) = if lies { (moved, 0.0) } else { (0.0, moved) };
     Some(Crop { left, top, width: side, height: side })
+}
+
+/// The size of the copy of a picture of `width` × `height`.
+fn small(width: u32, height: u32) -> (u32, u32) {
+    let (short, long) = (width.min(height), width.max(height));
+    let smaller = |side: u32| {
+        let by_short = u64::from(side) * u64::from(SHORT_SIDE) / u64::from(short.max(SHORT_SIDE));
+        let by_long = u64::from(side) * u64::from(LONG_SIDE) / u64::from(long.max(LONG_SIDE));
+        u32::try_from(by_short.min(by_long)).unwrap_or(LONG_SIDE).max(1)
+    };
+    (smaller(width), smaller(height))
 }
 
 /// Where a window of `window` entries has the most weight, with what lies in its middle counting most.
@@ -77,30 +104,19 @@ fn best_offset(along: &[u64], window: usize) -> Option<usize> {
 }
 
 impl Copy {
-    fn of(raster: &Raster) -> Option<Self> {
-        let (width, height) = raster.size();
-        let (short, long) = (width.min(height), width.max(height));
-        let smaller = |side: u32| {
-            let by_short = u64::from(side) * u64::from(SHORT_SIDE) / u64::from(short.max(SHORT_SIDE));
-            let by_long = u64::from(side) * u64::from(LONG_SIDE) / u64::from(long.max(LONG_SIDE));
-            u32::try_from(by_short.min(by_long)).unwrap_or(LONG_SIDE).max(1)
-        };
-        let to = (smaller(width), smaller(height));
-        let all = Crop { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) };
+    fn of_planes(planes: &[Plane], subsampling: Subsampling, all: Crop, to: (u32, u32)) -> Option<Self> {
         let size = (to.0 as usize, to.1 as usize);
         let area = size.0 * size.1;
-        let (pixels, alpha) = match raster {
-            Raster::Planes { subsampling, planes, .. } => {
-                let small = resize::same_size(planes, *subsampling, all, to).ok()?;
-                let sample = |plane: usize, i: usize| small.get(plane).map_or(128, |samples| samples[i]);
-                ((0..area).map(|i| [sample(0, i), sample(1, i), sample(2, i)]).collect(), vec![255; area])
-            }
-            Raster::Image(image) => {
-                let small = colour::to_srgb(resize::image(image, all, to).ok()?, None);
-                (luma_and_colour(&small), alpha(&small))
-            }
-        };
-        Some(Self { width: size.0, height: size.1, pixels, alpha })
+        let small = resize::same_size(planes, subsampling, all, to).ok()?;
+        let sample = |plane: usize, i: usize| small.get(plane).map_or(128, |samples| samples[i]);
+        let pixels = (0..area).map(|i| [sample(0, i), sample(1, i), sample(2, i)]).collect();
+        Some(Self { width: size.0, height: size.1, pixels, alpha: vec![255; area] })
+    }
+
+    fn of_image(image: &Image, all: Crop, to: (u32, u32)) -> Option<Self> {
+        let small = colour::to_srgb(resize::image(image, all, to).ok()?, None);
+        let (pixels, alpha) = (luma_and_colour(&small), alpha(&small));
+        Some(Self { width: to.0 as usize, height: to.1 as usize, pixels, alpha })
     }
 
     /// How much each pixel draws the eye.
@@ -204,7 +220,6 @@ mod tests {
 
     #[test]
     fn a_subject_is_found_in_the_planes_of_a_jpeg() {
-        use crate::codec::turbojpeg::{Plane, Subsampling};
         let plane = |width: u32, height: u32, left: u32, inside: u8| Plane {
             width,
             height,

@@ -7,7 +7,7 @@ use super::cost::Parts;
 use super::geometry;
 use super::header::{Format, Header, undecodable};
 use super::orient::Orientation;
-use super::raster::{Channels, Image, Raster};
+use super::raster::{Channels, Image, Raster, opaque};
 use super::recipe::Recipe;
 use crate::codec::webp::{AnimationDecoder, Demuxer};
 
@@ -27,7 +27,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     let pixels = u64::from(info.width) * u64::from(info.height);
     let (width, height) = kept_size(info.width, info.height, recipe);
     let kept = u64::from(width) * u64::from(height);
-    let is_animated = info.frames > 1;
+    let is_animated = info.is_animation;
     // Without loss, and for the alpha of a lossy picture, the file's own size is held while it is decoded.
     let whole = if demuxer.is_lossless() { pixels * 4 } else { pixels * u64::from(info.has_alpha) };
     let opaque = if info.has_alpha { 0 } else { kept * 3 };
@@ -52,13 +52,9 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
             .chunk(b"ICCP")
             .and_then(|profile| ColourInfo::of_icc(&profile, Space::Rgb))
             .unwrap_or_default(),
-        animated: is_animated.then_some(frames),
+        animated: (info.frames > 1).then_some(frames),
         // The first frame of an animation is not shrunk while it is decoded.
-        parts: if info.is_animation {
-            Parts { raster: pixels * 4, decoding: pixels * 12, has_alpha: true, ..still }
-        } else {
-            still
-        },
+        parts: if is_animated { Parts { raster: pixels * 4, decoding: pixels * 12, ..still } } else { still },
     })
 }
 
@@ -79,23 +75,15 @@ fn kept_size(width: u32, height: u32, recipe: &Recipe) -> (u32, u32) {
 /// Decodes a still, or the only frame of an animation.
 pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Raster, Reason> {
     let demuxer = Demuxer::new(bytes).map_err(undecodable)?;
-    let info = demuxer.info();
-    if info.is_animation {
+    if demuxer.info().is_animation {
         let mut frames = frames(bytes)?;
         let rgba = frames.next_frame().map_err(undecodable)?.ok_or_else(|| undecodable("it has no frame"))?;
         let (width, height, samples) = (header.width, header.height, rgba.to_vec());
-        let image = Image { width, height, channels: Channels::Rgba, samples };
-        return Ok(Raster::Image(image.without_idle_alpha()));
+        return Ok(Raster::Image(opaque(Image { width, height, channels: Channels::Rgba, samples })));
     }
-    let (width, height) = kept_size(info.width, info.height, recipe);
+    let (width, height) = kept_size(header.width, header.height, recipe);
     let samples = demuxer.still(width, height).map_err(undecodable)?;
-    let image = Image { width, height, channels: Channels::Rgba, samples };
-    Ok(Raster::Image(image.without_idle_alpha()))
-}
-
-/// How many frames a file of ours has.
-pub(super) fn count_frames(webp: &[u8]) -> Option<u32> {
-    Demuxer::new(webp).ok().map(|demuxer| demuxer.info().frames)
+    Ok(Raster::Image(opaque(Image { width, height, channels: Channels::Rgba, samples })))
 }
 
 /// The frames of an animation, each as it is seen on the whole canvas.

@@ -26,7 +26,9 @@ fn odd_sampling_factors_show_the_same_picture() {
     ] {
         let jpeg = file(&format!("made/sampling-{name}.jpg"));
         let seen = Seen::of(&made(&jpeg, &recipe(80)).main.webp);
-        assert!(difference(&reference, &seen) < 7.0, "{name}: {}", difference(&reference, &seen));
+        // Where chroma is finer than luma, luma has been halved.
+        let near = if name == "chroma-fine" { 8.0 } else { 4.0 };
+        assert!(difference(&reference, &seen) < near, "{name}: {}", difference(&reference, &seen));
         // At every size that the decoder shrinks to, which is where planes of odd sizes meet.
         for edge in [16, 24, 40, 60, 72] {
             let shrunk = Seen::of(&made(&jpeg, &recipe(edge)).main.webp);
@@ -41,7 +43,7 @@ fn odd_sampling_factors_show_the_same_picture() {
 fn components_that_are_red_green_and_blue_are_not_taken_for_others() {
     let reference = Seen::of(&made(&file("made/sampling-444.jpg"), &recipe(80)).main.webp);
     let seen = Seen::of(&made(&file("made/rgb.jpg"), &recipe(80)).main.webp);
-    assert!(difference(&reference, &seen) < 7.0, "{}", difference(&reference, &seen));
+    assert!(difference(&reference, &seen) < 4.0, "{}", difference(&reference, &seen));
 }
 
 #[test]

@@ -258,6 +258,10 @@ fn a_picture_of_its_size_already_does_not_become_larger() {
         ("an orientation", file("made/orientation-6.jpg")),
         ("a dithered GIF", file("made/coffee-pan.gif")),
         ("one pixel of PNG", encode_png(1, 1, png::ColorType::Rgb, png::BitDepth::Eight, &[1, 2, 3])),
+        ("a drawing of one bit", {
+            let rows: Vec<u8> = (0..32 * 4).map(|i| if i / 16 % 2 == 0 { 0xf0 } else { 0x3c }).collect();
+            encode_png(32, 32, png::ColorType::Grayscale, png::BitDepth::One, &rows)
+        }),
     ] {
         for fit in [Fit::Cover, Fit::Contain] {
             let picture = made(&bytes, &Recipe { fit, extra_edges: vec![1024], ..recipe(512) });
@@ -291,26 +295,27 @@ fn a_webp_that_is_right_already_keeps_its_pixels_and_loses_the_rest() {
 
 #[test]
 fn the_thumbhash_is_the_one_that_its_author_computes() {
-    // By thumbhash 0.1.1 of npm, from the same pixels.
+    // By thumbhash 0.1.1 of npm, from the same pixels. It counts in other precision, so a wave may be one step off.
     let pixels = |transparent: bool| -> Vec<u8> {
-        (0..60 * 40)
-            .flat_map(|i| match (u8::try_from(i % 60).unwrap(), u8::try_from(i / 60).unwrap()) {
-                (x, _) if transparent && x < 30 => [10, 20, 30, 0],
-                (x, y) => [x / 4 * 16, y / 4 * 24, 128, 255],
+        (0..30 * 20)
+            .flat_map(|i| match (u8::try_from(i % 30).unwrap(), u8::try_from(i / 30).unwrap()) {
+                (x, _) if transparent && x < 15 => [10, 20, 30, 0],
+                (x, y) => [x / 2 * 16, y / 2 * 24, 128, 255],
             })
             .collect()
     };
     for (transparent, expected) in [
-        (false, "5d070a35987077778078788788888788708007f778"),
-        (true, "6278861b8c58b675c06887b6c067fb73707a7888888888"),
+        (false, "5d070a35987077777088788888788887708008f788"),
+        (true, "6278861b8c58b675c06888b6c067fb83707a8888887888"),
     ] {
-        let png = encode_png(60, 40, png::ColorType::Rgba, png::BitDepth::Eight, &pixels(transparent));
+        let png = encode_png(30, 20, png::ColorType::Rgba, png::BitDepth::Eight, &pixels(transparent));
         let picture = made(&png, &Recipe { fit: Fit::Contain, ..recipe(64) });
-        // Each digit is a wave's height, rounded from floats; two programs may differ by one.
-        let digits = |hash: &str| -> Vec<u32> { hash.chars().map(|c| c.to_digit(16).unwrap()).collect() };
-        let (ours, theirs) = (digits(&hex::encode(&picture.thumbhash)), digits(expected));
-        let alike = ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.abs_diff(*b) <= 1);
-        assert!(alike, "transparent: {transparent}: {ours:?} for {expected}");
+        let (seen, expected) = (picture.thumbhash, hex::decode(expected).unwrap());
+        assert_eq!((seen.len(), &seen[..5]), (expected.len(), &expected[..5]), "transparent: {transparent}");
+        for (seen, expected) in seen.iter().zip(&expected).skip(5) {
+            let near = (seen >> 4).abs_diff(expected >> 4) <= 1 && (seen & 15).abs_diff(expected & 15) <= 1;
+            assert!(near, "transparent: {transparent}: {seen:#x}, not {expected:#x}");
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn recipe(edge: u32) -> Recipe {
     Recipe { edge, ..Recipe::default() }
 }
 
+#[expect(clippy::panic, reason = "a picture that is refused fails the test, with its reason")]
 pub(crate) fn made(bytes: &[u8], recipe: &Recipe) -> Picture {
     transcode(bytes, recipe, &Limits::default()).unwrap_or_else(|reason| panic!("{reason:?}"))
 }
@@ -215,6 +216,7 @@ pub(crate) fn vp8x(flags: u8, width: u32, height: u32) -> Vec<u8> {
 /// for ever).
 pub(crate) fn played(webp: &[u8]) -> (Vec<(Vec<u8>, u32)>, u16) {
     let mut decoder = WebPDecoder::new(Cursor::new(webp)).unwrap();
+    assert!(decoder.is_animated());
     // Browsers ignore the background colour; this decoder does so only if told.
     decoder.set_background_color([0; 4]).unwrap();
     let mut buffer = vec![0; decoder.output_buffer_size().unwrap()];

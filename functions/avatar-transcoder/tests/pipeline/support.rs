@@ -22,7 +22,6 @@ pub(crate) fn recipe(edge: u32) -> Recipe {
     Recipe { edge, ..Recipe::default() }
 }
 
-#[expect(clippy::panic, reason = "a picture that is refused fails the test, with its reason")]
 pub(crate) fn made(bytes: &[u8], recipe: &Recipe) -> Picture {
     transcode(bytes, recipe, &Limits::default()).unwrap_or_else(|reason| panic!("{reason:?}"))
 }

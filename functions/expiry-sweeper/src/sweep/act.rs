@@ -47,7 +47,8 @@ type Taken = Result<(Vec<Item>, Place), Halt>;
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Goes on with the plan from the cursor's place, reporting to `report`. `kept` is what the caller still has
-    /// of the plan. `save` is called with the cursor and what is safe of the report, whenever that has grown; `deleted` with each row that is gone.
+    /// of the plan. `save` is called with the cursor and what is safe of the report, whenever that has grown;
+    /// `deleted` with each row that is gone.
     ///
     /// # Errors
     /// The report cannot be written. What was deleted since the cursor was saved is then found out by whoever

@@ -191,15 +191,16 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 range.flat = flat;
                 range.first = range.first.take().or(first);
                 if let Some(middle) = middle {
-                    // What is still there after as many pages again is still long.
-                    range.split_at = range.pages.saturating_add(LONG);
-                    match range.split(middle) {
-                        Some(other) => {
-                            open.insert(next_id, other);
-                            waiting.push_back(next_id);
-                            next_id += 1;
-                        }
-                        None => range.split_at = range.pages.saturating_mul(2),
+                    range.split_at = match middle {
+                        Middle::Folder(_) => range.split_at,
+                        // A guess: what is still there after as many pages again is still long.
+                        Middle::Behind(_) => range.pages.saturating_add(LONG),
+                        Middle::Nowhere => range.pages.saturating_mul(2),
+                    };
+                    if let Some(other) = range.split(middle) {
+                        open.insert(next_id, other);
+                        waiting.push_back(next_id);
+                        next_id += 1;
                     }
                 }
                 if more {

@@ -69,6 +69,15 @@ impl PartWriter {
         }
     }
 
+    /// Sets a whole part's memory aside once it is clear that it will be needed. Growing by doubling would
+    /// leave holes behind that nothing else fits into.
+    pub(super) fn make_room(&mut self) {
+        let whole = PART_BYTES + PART_BYTES / 8;
+        if self.buffer.len() > PART_BYTES / 16 && self.buffer.capacity() < whole {
+            self.buffer.reserve_exact(whole - self.buffer.len());
+        }
+    }
+
     /// Whether a part should be sent.
     pub(super) fn is_full(&self) -> bool {
         self.buffer.len() >= PART_BYTES

@@ -89,6 +89,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// What the store says after several attempts. The report is then best given up; the rows that are
     /// in [`ReportWriter::state`] are safe.
     pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
+        self.parts.make_room();
         encode(rows, &mut self.parts.buffer);
         self.rows += rows.len() as u64;
         if self.parts.is_full() {

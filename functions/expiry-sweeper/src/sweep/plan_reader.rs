@@ -173,6 +173,8 @@ impl<'s, S: ObjectStore> Open<'s, S> {
     async fn read(&mut self, size: usize) -> Result<(), Halt> {
         while self.rows.len() < size && !self.ended {
             if self.bytes.is_empty() {
+                // Even empty it holds on to the memory of what it was.
+                self.bytes = Bytes::new();
                 let fetched = match &mut self.source {
                     Source::Store(ranges) => ranges.next().await?,
                     Source::Kept => None,

@@ -83,15 +83,9 @@ pub(super) struct PlanReader<'s, S> {
     open: Option<Open<'s, S>>,
 }
 
-/// Where the bytes of an object of a plan come from.
-enum Source<'s, S> {
-    Store(Ranges<'s, S>),
-    /// All of them are there.
-    Kept,
-}
-
 struct Open<'s, S> {
-    source: Source<'s, S>,
+    /// Where more bytes come from; `None` if all of them are there.
+    ranges: Option<Ranges<'s, S>>,
     /// What was fetched, and is not decoded yet.
     bytes: Bytes,
     decoder: RowDecoder,
@@ -154,8 +148,8 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
 
 impl<'s, S: ObjectStore> Open<'s, S> {
     async fn new(store: &'s S, object: &ObjectRef, kept: Option<Bytes>, to_skip: u64) -> Result<Self, Halt> {
-        let (source, bytes) = match kept {
-            Some(bytes) => (Source::Kept, bytes),
+        let (ranges, bytes) = match kept {
+            Some(bytes) => (None, bytes),
             None => {
                 let opened = Ranges::open(store, object).await;
                 let ranges = opened.map_err(|error| match error.kind {
@@ -164,10 +158,10 @@ impl<'s, S: ObjectStore> Open<'s, S> {
                     }
                     _ => error.into(),
                 })?;
-                (Source::Store(ranges.by(FETCHED_BYTES)), Bytes::new())
+                (Some(ranges.by(FETCHED_BYTES)), Bytes::new())
             }
         };
-        Ok(Self { source, bytes, decoder: RowDecoder::new(), rows: VecDeque::new(), to_skip, ended: false })
+        Ok(Self { ranges, bytes, decoder: RowDecoder::new(), rows: VecDeque::new(), to_skip, ended: false })
     }
 
     /// Reads until there are `size` rows, or no more.
@@ -176,9 +170,9 @@ impl<'s, S: ObjectStore> Open<'s, S> {
             if self.bytes.is_empty() {
                 // Even empty it holds on to the memory of what it was.
                 self.bytes = Bytes::new();
-                let fetched = match &mut self.source {
-                    Source::Store(ranges) => ranges.next().await?,
-                    Source::Kept => None,
+                let fetched = match &mut self.ranges {
+                    Some(ranges) => ranges.next().await?,
+                    None => None,
                 };
                 let Some(bytes) = fetched else {
                     self.decoder.finish()?;

@@ -370,7 +370,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let ended = held
             .sweep
             .act(&mut held.cursor, (intent, look_again), held.kept.take(), &mut report, save, |row| {
-                gone.add(row)
+                gone.add(row);
             })
             .await?;
         let file = report.finish().await?;

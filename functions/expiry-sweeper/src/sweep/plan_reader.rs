@@ -15,12 +15,14 @@ use crate::report::{ReportTarget, Row, RowDecoder};
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
 
-/// What one request deletes at most. A store takes a thousand keys, and deletes them more or less one after the
-/// other: half of that, twice side by side, is sooner done, and no more has to be held in memory.
-pub(super) const BATCH: usize = 500;
+/// What one request deletes at most: what a store takes.
+pub(super) const BATCH: usize = 1000;
 
 /// What one request deletes at least, while there is so much.
 const LEAST_BATCH: usize = 125;
+
+/// Into how many groups the rest of a plan is shared out, within these bounds.
+const SHARES: u64 = 8;
 
 /// The most for rules each of whose deletes costs further requests, so that a group fits into the shortest
 /// invocation.
@@ -55,7 +57,7 @@ pub(super) fn groups_at_once(rule: &Rule) -> usize {
 /// How many of `left` rows are carried out together: less than `most` where there would be less to do than can
 /// be done at once, and towards the end, so that the last requests end together.
 fn group_size(left: u64, most: usize) -> usize {
-    let share = left.div_ceil(MOST_AT_ONCE as u64);
+    let share = left.div_ceil(SHARES);
     usize::try_from(share).unwrap_or(usize::MAX).max(LEAST_BATCH).min(most)
 }
 
@@ -209,8 +211,8 @@ mod tests {
     #[test]
     fn a_large_plan_is_carried_out_in_large_groups_and_only_its_end_in_smaller_ones() {
         let sizes = sizes(100_000, BATCH);
-        assert!(sizes[..170].iter().all(|size| *size == BATCH), "{sizes:?}");
-        assert!(sizes.len() < 250, "{}", sizes.len());
+        assert!(sizes[..90].iter().all(|size| *size == BATCH), "{sizes:?}");
+        assert!(sizes.len() < 120, "{}", sizes.len());
         assert_eq!(*sizes.iter().rev().nth(1).unwrap(), LEAST_BATCH);
     }
 
@@ -219,6 +221,6 @@ mod tests {
         assert_eq!(sizes(1000, BATCH), [125; 8]);
         assert_eq!(sizes(100, BATCH), [100]);
         assert_eq!(sizes(250, COSTLY_BATCH), [100, 100, 50]);
-        assert!(sizes(6000, BATCH).len() <= 2 * MOST_AT_ONCE);
+        assert!(sizes(10_000, BATCH).len() <= 2 * MOST_AT_ONCE);
     }
 }

@@ -152,11 +152,12 @@ fn refused(what: String) -> Reason {
     undecodable(what)
 }
 
-/// The smallest number of eighths at which the picture is still large enough for `recipe`.
+/// The smallest number of eighths at which the picture is still large enough for `recipe`. Only halves are taken of
+/// halves: at 3, 5, 6 and 7 eighths the decoder's blocks show, by up to 18 points of SSIMULACRA2.
 fn eighths(width: u32, height: u32, recipe: &Recipe) -> u32 {
     let side = geometry::measured_side(width, height, recipe.fit);
     let wanted = u64::from(recipe.largest_edge()) * HEADROOM_TENTHS / 10;
-    (1..8).find(|eighths| u64::from(scaled(side, *eighths)) >= wanted).unwrap_or(8)
+    [1, 2, 4].into_iter().find(|eighths| u64::from(scaled(side, *eighths)) >= wanted).unwrap_or(8)
 }
 
 pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {

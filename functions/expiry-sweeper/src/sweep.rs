@@ -31,8 +31,6 @@ mod batch;
 pub mod brake;
 mod gone;
 mod listed;
-mod meanwhile;
-mod middle;
 mod pace;
 mod plan;
 mod plan_reader;

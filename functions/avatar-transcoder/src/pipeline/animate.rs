@@ -17,7 +17,7 @@ use super::header::{Format, Header, undecodable};
 use super::raster::{Channels, Finished, Image, with_alpha};
 use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
-use super::{Picture, Rendition, SourceInfo, cost, crop, placeholder, resize, webp};
+use super::{Picture, Rendition, SourceInfo, centre, cost, placeholder, resize, smart, webp};
 use crate::codec::webp::{AnimationDecoder, AnimationEncoder, Settings};
 
 /// Frames that are looked at before a pace is believed.
@@ -247,7 +247,11 @@ impl Run<'_> {
             shrinker.push(rgba);
             let source = shrinker.finish().ok_or_else(|| undecodable("a frame is incomplete"))?;
             // One part for all frames, or the picture would jump.
-            let part = *part.get_or_insert_with(|| crop(&source, recipe));
+            let part = *part.get_or_insert_with(|| {
+                let found = if recipe.looks_for_a_square() { smart::square_of_image(&source) } else { None };
+                let scale = shrink::scale(header.width, header.height, recipe);
+                found.unwrap_or_else(|| centre(header, recipe, scale, (source.width, source.height)))
+            });
             for (i, edge) in edges.iter().enumerate() {
                 let edge_now = (edge / plan.shrink).max(1);
                 let to = geometry::target(header.width, header.height, recipe.fit, edge_now);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use moxcms::{
     Chromaticity, CicpColorPrimaries, CicpProfile, ColorPrimaries, ColorProfile, DataColorSpace, Layout,
-    MatrixCoefficients, TransferCharacteristics, Transform8BitExecutor, TransformOptions, curve_from_gamma,
+    MatrixCoefficients, TransferCharacteristics, Transform16BitExecutor, TransformOptions, curve_from_gamma,
 };
 
 use super::raster::{Channels, Image};
@@ -175,7 +175,7 @@ enum Kind {
     None,
     /// What each gray becomes, for samples that are gray, with alpha or without.
     Gray(Box<[[u8; 3]; 256]>),
-    Colours(Arc<Transform8BitExecutor>),
+    Colours(Transform),
     Bright(Box<ToneMap>),
 }
 
@@ -189,34 +189,65 @@ const PROBES: [u8; 36] = [
 /// Up to so much may a probe differ, which is what rounding does in the editions of sRGB.
 const NEAR: u8 = 2;
 
-fn transform(profile: &ColorProfile, from: Layout, to: Layout) -> Option<Arc<Transform8BitExecutor>> {
-    profile.create_transform_8bit(from, &ColorProfile::new_srgb(), to, TransformOptions::default()).ok()
+/// Samples that are converted in one go.
+const BATCH: usize = 4 * 3 * 1024;
+
+/// A conversion between layouts, in 16 bits: in 8 bits moxcms cuts off what it should round, which darkens by half a level.
+#[derive(Clone)]
+struct Transform {
+    executor: Arc<Transform16BitExecutor>,
+    channels: usize,
+    to_channels: usize,
+}
+
+impl Transform {
+    fn new(profile: &ColorProfile, from: Layout, to: Layout) -> Option<Self> {
+        let srgb = ColorProfile::new_srgb();
+        let executor = profile.create_transform_16bit(from, &srgb, to, TransformOptions::default()).ok()?;
+        Some(Self { executor, channels: from.channels(), to_channels: to.channels() })
+    }
+
+    fn apply(&self, samples: &[u8]) -> Option<Vec<u8>> {
+        let mut converted = Vec::with_capacity(samples.len() / self.channels * self.to_channels);
+        let mut wide = Vec::with_capacity(BATCH);
+        for batch in samples.chunks(BATCH) {
+            let from: Vec<u16> = batch.iter().map(|sample| u16::from(*sample) * 257).collect();
+            wide.resize(batch.len() / self.channels * self.to_channels, 0);
+            self.executor.transform(&from, &mut wide).ok()?;
+            converted.extend(wide.iter().map(|sample| narrow(*sample)));
+        }
+        Some(converted)
+    }
+}
+
+/// From 16 bits to the nearest of 8.
+fn narrow(sample: u16) -> u8 {
+    u8::try_from((u32::from(sample) + 128) / 257).unwrap_or(u8::MAX)
 }
 
 impl Conversion {
     fn by_profile(profile: &ColorProfile, channels: Channels) -> Option<Self> {
         let kind = match (profile.color_space, channels) {
             (DataColorSpace::Gray, Channels::Gray | Channels::Rgb | Channels::Rgba) => {
-                Kind::Gray(grays(&*transform(profile, Layout::Gray, Layout::Rgb)?, 1)?)
+                Kind::Gray(grays(&Transform::new(profile, Layout::Gray, Layout::Rgb)?)?)
             }
             (DataColorSpace::Rgb, Channels::Gray) => {
-                Kind::Gray(grays(&*transform(profile, Layout::Rgb, Layout::Rgb)?, 3)?)
+                Kind::Gray(grays(&Transform::new(profile, Layout::Rgb, Layout::Rgb)?)?)
             }
             (DataColorSpace::Rgb, Channels::Rgb | Channels::Rgba) => {
-                let colours = transform(profile, Layout::Rgb, Layout::Rgb)?;
-                let mut converted = [0; PROBES.len()];
-                colours.transform(&PROBES, &mut converted).ok()?;
+                let colours = Transform::new(profile, Layout::Rgb, Layout::Rgb)?;
+                let converted = colours.apply(&PROBES)?;
                 if PROBES.iter().zip(converted).all(|(before, after)| before.abs_diff(after) <= NEAR) {
                     return None;
                 }
                 Kind::Colours(match channels {
-                    Channels::Rgba => transform(profile, Layout::Rgba, Layout::Rgba)?,
+                    Channels::Rgba => Transform::new(profile, Layout::Rgba, Layout::Rgba)?,
                     _ => colours,
                 })
             }
             // Four channels are named RGBA, whatever they are.
             (DataColorSpace::Cmyk, Channels::Cmyk) => {
-                Kind::Colours(transform(profile, Layout::Rgba, Layout::Rgb)?)
+                Kind::Colours(Transform::new(profile, Layout::Rgba, Layout::Rgb)?)
             }
             _ => return None,
         };
@@ -250,8 +281,7 @@ impl Conversion {
                     Channels::Cmyk => Channels::Rgb,
                     other => other,
                 };
-                let mut samples = vec![0; image.samples.len() / image.channels.count() * channels.count()];
-                transform.transform(&image.samples, &mut samples).ok()?;
+                let mut samples = transform.apply(&image.samples)?;
                 if channels == Channels::Rgba {
                     // Alpha is no colour.
                     for (after, before) in samples.chunks_exact_mut(4).zip(image.samples.chunks_exact(4)) {
@@ -264,14 +294,13 @@ impl Conversion {
     }
 }
 
-/// What a transformation makes of each gray, given as so many equal samples.
-fn grays(transform: &Transform8BitExecutor, samples: usize) -> Option<Box<[[u8; 3]; 256]>> {
-    let all: Vec<u8> = (0..=u8::MAX).flat_map(|gray| std::iter::repeat_n(gray, samples)).collect();
-    let mut converted = [0; 256 * 3];
-    transform.transform(&all, &mut converted).ok()?;
+/// What a conversion makes of each gray.
+fn grays(transform: &Transform) -> Option<Box<[[u8; 3]; 256]>> {
+    let all: Vec<u8> = (0..=u8::MAX).flat_map(|gray| std::iter::repeat_n(gray, transform.channels)).collect();
+    let converted = transform.apply(&all)?;
     let mut table = Box::new([[0; 3]; 256]);
-    for (entry, found) in table.iter_mut().zip(converted.chunks_exact(3)) {
-        entry.copy_from_slice(found);
+    for (entry, found) in table.iter_mut().zip(converted.as_chunks::<3>().0) {
+        *entry = *found;
     }
     Some(table)
 }

@@ -11,20 +11,37 @@ pub(super) struct Crop {
     pub(super) height: f64,
 }
 
-/// The part of a picture of `width` × `height` that is kept.
+impl Crop {
+    /// The same part of a smaller copy, which has `scale` pixels for each of the picture's, across and down, and
+    /// is `width` × `height` large: what is left over of a pixel at the end of a row is a pixel there.
+    pub(super) fn scaled(self, (across, down): (f64, f64), (width, height): (u32, u32)) -> Self {
+        let (left, top) = (self.left * across, self.top * down);
+        Self {
+            left,
+            top,
+            width: (self.width * across).min(f64::from(width) - left),
+            height: (self.height * down).min(f64::from(height) - top),
+        }
+    }
+
+    /// The same on whole pixels where it keeps its size at `to`: such a picture is cut out, not resampled.
+    pub(super) fn for_size(self, to: (u32, u32)) -> Self {
+        if (self.width, self.height) == (f64::from(to.0), f64::from(to.1)) {
+            Self { left: self.left.floor(), top: self.top.floor(), ..self }
+        } else {
+            self
+        }
+    }
+}
+
+/// The part of a picture of `width` × `height` that is kept, about its very centre.
 pub(super) fn crop(width: u32, height: u32, fit: Fit) -> Crop {
     let (w, h) = (f64::from(width), f64::from(height));
     match fit {
         Fit::Contain => Crop { left: 0.0, top: 0.0, width: w, height: h },
         Fit::Cover => {
             let side = w.min(h);
-            // Whole pixels, so that a picture which is square already is not resampled.
-            Crop {
-                left: ((w - side) / 2.0).floor(),
-                top: ((h - side) / 2.0).floor(),
-                width: side,
-                height: side,
-            }
+            Crop { left: (w - side) / 2.0, top: (h - side) / 2.0, width: side, height: side }
         }
     }
 }

@@ -13,9 +13,9 @@ use super::raster::{Channels, Image, Raster};
 use super::recipe::Recipe;
 use crate::codec::turbojpeg::{ColourSpace, Decoder, PixelFormat, scaled};
 
-/// How much larger than the rendition a picture is left by the shrinking decoder, so that the resizer has
-/// something to work on: at 1.2 the difference to a full decode cannot be seen.
-const HEADROOM_TENTHS: u64 = 12;
+/// How much larger than the rendition a picture is left by the shrinking decoder, so that the resizer has something to
+/// work on. At 1.25 some photographs lose 4 points of SSIMULACRA2 to a full decode, at 1.4 none loses more than 1.
+const HEADROOM_TENTHS: u64 = 14;
 
 /// What the decoder takes for its tables and state.
 const DECODER_BYTES: u64 = 256 << 10;
@@ -203,6 +203,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<D
     let mut decoder = Decoder::new().ok_or_else(|| undecodable("the decoder has no memory"))?;
     let found = decoder.header(bytes).map_err(refused)?;
     let part = eighths(header.width, header.height, recipe);
+    let scale = (f64::from(part) / 8.0, f64::from(part) / 8.0);
     let (format, channels) = match found.colour_space {
         ColourSpace::YCbCr | ColourSpace::Rgb => (PixelFormat::Rgb, Channels::Rgb),
         ColourSpace::Gray => (PixelFormat::Gray, Channels::Gray),
@@ -214,12 +215,13 @@ pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<D
     {
         let planes = decoder.planes(bytes, &found, subsampling, part).map_err(refused)?;
         let (width, height) = (scaled(found.width, part), scaled(found.height, part));
-        return Ok(Decoded { raster: Raster::Planes { width, height, subsampling, planes }, to_srgb: None });
+        let raster = Raster::Planes { width, height, subsampling, planes };
+        return Ok(Decoded { raster, scale, to_srgb: None });
     }
     let (width, height, mut samples) = decoder.pixels(bytes, &found, part, format).map_err(refused)?;
     // Adobe writes inks upside down: 255 is bare paper.
     if channels == Channels::Cmyk && Segments::read(bytes).has_adobe {
         samples.iter_mut().for_each(|ink| *ink = 255 - *ink);
     }
-    Ok(Decoded { raster: Raster::Image(Image { width, height, channels, samples }), to_srgb })
+    Ok(Decoded { raster: Raster::Image(Image { width, height, channels, samples }), scale, to_srgb })
 }

@@ -152,6 +152,8 @@ pub fn estimate(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Cost, 
 /// A decoded picture, and how its colours become sRGB.
 struct Decoded {
     raster: Raster,
+    /// Pixels of the raster for each of the upload's, across and down: 1 where it was not shrunk.
+    scale: (f64, f64),
     to_srgb: Option<Conversion>,
 }
 
@@ -168,13 +170,18 @@ fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded,
         Raster::Image(image) => header.colour.conversion(image.channels),
         Raster::Planes { .. } => None,
     };
-    Ok(Decoded { raster, to_srgb })
+    let (width, height) = raster.size();
+    let scale = match header.format {
+        Format::Png | Format::Gif => shrink::scale(header.width, header.height, recipe),
+        _ => (f64::from(width) / f64::from(header.width), f64::from(height) / f64::from(header.height)),
+    };
+    Ok(Decoded { raster, scale, to_srgb })
 }
 
-/// Which part of an image is kept, at the size that it has.
-fn crop(image: &Image, recipe: &Recipe) -> Crop {
-    let found = if recipe.looks_for_a_square() { smart::square_of_image(image) } else { None };
-    found.unwrap_or_else(|| geometry::crop(image.width, image.height, recipe.fit))
+/// Which part of a raster is kept, where nothing else was found: the one about the centre of the upload, which may
+/// lie between the raster's pixels.
+fn centre(header: &Header, recipe: &Recipe, scale: (f64, f64), size: (u32, u32)) -> Crop {
+    geometry::crop(header.width, header.height, recipe.fit).scaled(scale, size)
 }
 
 /// A still upload, and what is to become of it.
@@ -194,16 +201,10 @@ impl Upload<'_> {
         edges: impl Iterator<Item = u32>,
     ) -> Result<Vec<(u32, Finished)>, Reason> {
         let Self { header, recipe, .. } = self;
-        let (width, height) = decoded.raster.size();
-        let crop = match &decoded.raster {
-            Raster::Image(image) => crop(image, recipe),
-            Raster::Planes { .. } => {
-                let found = if recipe.looks_for_a_square() { smart::square(&decoded.raster) } else { None };
-                found.unwrap_or_else(|| geometry::crop(width, height, recipe.fit))
-            }
-        };
+        let found = if recipe.looks_for_a_square() { smart::square(&decoded.raster) } else { None };
+        let crop = found.unwrap_or_else(|| centre(header, recipe, decoded.scale, decoded.raster.size()));
         let finish = |edge| {
-            let to = geometry::target(width, height, recipe.fit, edge);
+            let to = geometry::target(header.width, header.height, recipe.fit, edge);
             let resizing = tracing::debug_span!("resize");
             match &decoded.raster {
                 Raster::Planes { subsampling, planes, .. } => resizing

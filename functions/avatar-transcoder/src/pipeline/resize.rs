@@ -35,6 +35,7 @@ fn resample(
 /// The part `crop` of `image`, at the size `to`.
 pub(super) fn image(image: &Image, crop: Crop, to: (u32, u32)) -> Result<Image, Failed> {
     let size = (image.width, image.height);
+    let crop = crop.for_size(to);
     let samples = match image.channels {
         Channels::Gray => resample(&image.samples, size, GRAY, crop, to)?,
         Channels::Rgb => resample(&image.samples, size, (PixelType::U8x3, false), crop, to)?,
@@ -86,6 +87,7 @@ pub(super) fn planes(
     orientation: Orientation,
 ) -> Result<Finished, Failed> {
     let luma = &planes[0];
+    let crop = crop.for_size(to);
     let mut y = resample(&luma.samples, (luma.width, luma.height), GRAY, crop, to)?;
     to_video_range(&mut y, 16.0, 219.0);
     let half = (to.0.div_ceil(2), to.1.div_ceil(2));

@@ -19,6 +19,12 @@ pub(super) fn factor(width: u32, height: u32, recipe: &Recipe) -> u32 {
     (side / recipe.largest_edge().saturating_mul(HEADROOM)).clamp(1, LARGEST)
 }
 
+/// Pixels that are left of each, across and down.
+pub(super) fn scale(width: u32, height: u32, recipe: &Recipe) -> (f64, f64) {
+    let scale = 1.0 / f64::from(factor(width, height, recipe));
+    (scale, scale)
+}
+
 /// The length of a side that was shrunk by `factor`: what is left at the end is a pixel of its own.
 pub(super) fn shrunk(side: u32, factor: u32) -> u32 {
     side.div_ceil(factor)

@@ -116,6 +116,7 @@ fn cases() -> Vec<Case> {
         case("an animation", file("made/coffee-pan.gif")),
         case("an animation that restores", gif(800, 12, DisposalMethod::Previous)),
         within("nearly the largest animation", gif(1900, 4, DisposalMethod::Previous), 96.0),
+        within("the same with enough frames for two halves", gif(1900, 12, DisposalMethod::Previous), 96.0),
     ];
     cases.extend(
         [

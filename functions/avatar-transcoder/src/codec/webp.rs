@@ -212,6 +212,90 @@ impl AnimationEncoder {
     }
 }
 
+/// A file in the making, of chunks that are there already.
+struct Mux(NonNull<ffi::WebPMux>);
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        // SAFETY: made by the library, and nobody else has it.
+        unsafe { ffi::WebPMuxDelete(self.0.as_ptr()) };
+    }
+}
+
+impl Mux {
+    /// An animation without frames.
+    fn new(width: u32, height: u32, loops: u32) -> Result<Self, Refused> {
+        let mux = Self(NonNull::new(ffi::WebPMuxNew()).ok_or("the encoder has no memory")?);
+        let loop_count = c_int::try_from(loops.min(65535)).unwrap_or_default();
+        let params = ffi::WebPMuxAnimParams { bgcolor: 0, loop_count };
+        // SAFETY: the mux is valid, and the parameters are copied.
+        let done = unsafe {
+            [
+                ffi::WebPMuxSetCanvasSize(mux.0.as_ptr(), c(width)?, c(height)?),
+                ffi::WebPMuxSetAnimationParams(mux.0.as_ptr(), &params),
+            ]
+        };
+        if done == [ffi::WebPMuxError::WEBP_MUX_OK; 2] { Ok(mux) } else { Err("the canvas does not fit") }
+    }
+
+    /// Adds the frames of `webp`; a still picture becomes a frame that is shown for `duration_ms`.
+    fn push_all(&mut self, webp: &[u8], duration_ms: u32) -> Result<(), Refused> {
+        let data = ffi::WebPData { bytes: webp.as_ptr(), size: webp.len() };
+        // SAFETY: the data outlives the mux that reads it, as both end with this function.
+        let read = unsafe { ffi::WebPMuxCreateInternal(&data, 0, ffi::WebPGetMuxABIVersion()) };
+        let read = Self(NonNull::new(read).ok_or("a part cannot be read")?);
+        for nth in 1.. {
+            // SAFETY: an all-zero value is what is written over; zero is a value of each of its enumerations.
+            let mut frame: ffi::WebPMuxFrameInfo = unsafe { std::mem::zeroed() };
+            // SAFETY: both muxes are valid; what the library allocated for the frame is copied, then freed once.
+            let pushed = unsafe {
+                if ffi::WebPMuxGetFrame(read.0.as_ptr(), nth, &mut frame) != ffi::WebPMuxError::WEBP_MUX_OK {
+                    return if nth > 1 { Ok(()) } else { Err("a part has no frame") };
+                }
+                if frame.id == ffi::WebPChunkId::WEBP_CHUNK_IMAGE {
+                    frame.id = ffi::WebPChunkId::WEBP_CHUNK_ANMF;
+                    frame.duration = c_int::try_from(duration_ms).unwrap_or(c_int::MAX);
+                    frame.blend_method = ffi::WebPMuxAnimBlend::WEBP_MUX_NO_BLEND;
+                }
+                let pushed = ffi::WebPMuxPushFrame(self.0.as_ptr(), &frame, 1);
+                ffi::WebPDataClear(&mut frame.bitstream);
+                pushed
+            };
+            if pushed != ffi::WebPMuxError::WEBP_MUX_OK {
+                return Err("a part does not fit");
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<u8>, Refused> {
+        let mut data = ffi::WebPData::default();
+        // SAFETY: the mux is valid; the data is copied, then cleared once.
+        unsafe {
+            let done = ffi::WebPMuxAssemble(self.0.as_ptr(), &mut data) == ffi::WebPMuxError::WEBP_MUX_OK;
+            if !done || data.bytes.is_null() {
+                ffi::WebPDataClear(&mut data);
+                return Err("the parts cannot be put together");
+            }
+            let webp = slice::from_raw_parts(data.bytes, data.size).to_vec();
+            ffi::WebPDataClear(&mut data);
+            Ok(webp)
+        }
+    }
+}
+
+/// One animation that shows `parts` one after the other, played `loops` times. Each part covers the canvas when it
+/// begins, and comes with how long it is shown, in milliseconds.
+pub(crate) fn joined(
+    (width, height): (u32, u32),
+    loops: u32,
+    parts: &[(Vec<u8>, u32)],
+) -> Result<Vec<u8>, Refused> {
+    let mut mux = Mux::new(width, height, loops)?;
+    parts.iter().try_for_each(|(webp, duration_ms)| mux.push_all(webp, *duration_ms))?;
+    mux.finish()
+}
+
 /// What a file's headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Info {

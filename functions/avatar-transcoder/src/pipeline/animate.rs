@@ -6,10 +6,14 @@
 //! picture's notes. The header foretells how long it takes; where the watch says otherwise, the rest of the time is
 //! planned anew.
 
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use shared::outcome::Reason;
 
+use super::colour::Conversion;
 use super::encode::{self, failed};
 use super::geometry::{self, Crop};
 use super::gif;
@@ -18,10 +22,25 @@ use super::raster::{Channels, Finished, Image, with_alpha};
 use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
 use super::{Picture, Rendition, SourceInfo, centre, cost, placeholder, resize, smart, webp};
-use crate::codec::webp::{AnimationDecoder, AnimationEncoder, Settings};
+use crate::codec::webp::{AnimationDecoder, AnimationEncoder, Settings, joined};
 
 /// Frames that are looked at before a pace is believed.
 const FRAMES_OF_A_PACE: u32 = 3;
+
+/// An animation of so many frames is coded in two halves, which two cores can do side by side. The second half begins with
+/// a whole frame, of which a shorter animation would grow too much. Whether it is two cores does not change a byte.
+const FRAMES_WITH_HALVES: usize = 12;
+
+/// Whether an animation of so many frames is coded in two halves.
+pub(super) fn has_halves(frames: usize) -> bool {
+    frames >= FRAMES_WITH_HALVES
+}
+
+/// The frame at which the second half of those that are kept begins.
+fn middle(kept: &[Option<u32>]) -> usize {
+    let places: Vec<usize> = (0..kept.len()).filter(|i| kept[*i].is_some()).collect();
+    places.get(places.len() / 2).copied().unwrap_or(kept.len())
+}
 
 /// How often an animation that is too slow is begun again, further down.
 const BEGINNINGS: usize = 3;
@@ -54,7 +73,9 @@ pub(super) struct Run<'a> {
     /// The time that it may take.
     pub(super) budget: Duration,
     /// The time that it has taken.
-    pub(super) gone: &'a dyn Fn() -> Duration,
+    pub(super) gone: &'a (dyn Fn() -> Duration + Sync),
+    /// Whether memory allows for both halves at the same time.
+    pub(super) side_by_side: bool,
 }
 
 /// Frames of one animation, whatever its format.
@@ -147,12 +168,52 @@ enum Pass {
     TooSlow(f64),
 }
 
-/// A rendition in the making.
-struct Making {
-    edge: u32,
-    size: (u32, u32),
-    lossless: bool,
-    encoder: AnimationEncoder,
+/// How every frame is made, decided on the first one.
+struct Manner {
+    /// One part for all frames, or the picture would jump.
+    part: Crop,
+    to_srgb: Option<Conversion>,
+    /// The edge of each rendition as it was asked for, and how it is coded.
+    edges: Vec<(u32, Settings)>,
+}
+
+/// Consecutive frames of every rendition, coded, main one first; or by how much they take too long.
+enum Stretch {
+    Done(Vec<Vec<u8>>),
+    TooSlow(f64),
+}
+
+/// Sees whether frames are made at the pace that was foretold.
+struct Watch<'a> {
+    gone: &'a (dyn Fn() -> Duration + Sync),
+    /// What is left for the frames from `start` on.
+    left: Duration,
+    start: Duration,
+    /// What all of them were foretold to take.
+    foretold: Duration,
+    count: u32,
+    done: u32,
+}
+
+impl Watch<'_> {
+    /// Begins with the frames: what came before is no part of their pace.
+    fn begin(&mut self) {
+        let now = (self.gone)();
+        self.left = self.left.saturating_sub(now.saturating_sub(self.start));
+        self.start = now;
+    }
+
+    /// Notes another frame. How many times as long as foretold it takes, where that is beyond the time.
+    fn too_slow(&mut self) -> Option<f64> {
+        self.done += 1;
+        let Self { left, done, count, .. } = *self;
+        let gone = (self.gone)().saturating_sub(self.start);
+        if done == count || done < FRAMES_OF_A_PACE || gone * count <= left * done {
+            return None;
+        }
+        let foretold = self.foretold.as_secs_f64() * f64::from(done) / f64::from(count);
+        Some(gone.as_secs_f64() / foretold.max(1e-9))
+    }
 }
 
 impl Run<'_> {
@@ -227,71 +288,178 @@ impl Run<'_> {
         wanted: Option<Settings>,
         left: Duration,
     ) -> Result<Pass, Reason> {
-        let Self { header, recipe, .. } = *self;
+        let kept = kept(&self.header.durations_ms, plan.keep_every);
+        let count = kept.iter().flatten().count();
         let start = (self.gone)();
+        let watch = |frames| Watch {
+            gone: self.gone,
+            start,
+            left,
+            foretold: plan.foretold,
+            count: u32::try_from(frames).unwrap_or(u32::MAX),
+            done: 0,
+        };
+        let (firsts, manner) = self.manner(plan, edges, wanted)?;
+        let middle = if has_halves(count) { middle(&kept) } else { kept.len() };
+        let (one, other) = (0..middle, middle..kept.len());
+        let half = |frames: Range<usize>| {
+            let count = kept[frames.clone()].iter().flatten().count();
+            self.stretch(plan, &manner, &kept, frames, &mut watch(count))
+        };
+        let stretches = if other.is_empty() {
+            vec![half(one)?]
+        } else if self.side_by_side {
+            thread::scope(|scope| {
+                let later = thread::Builder::new().spawn_scoped(scope, || half(other.clone()));
+                let one = half(one.clone())?;
+                let other = match later.map(ScopedJoinHandle::join) {
+                    Ok(Ok(done)) => done?,
+                    Ok(Err(panic)) => resume_unwind(panic),
+                    // No thread is to be had.
+                    Err(_) => half(other.clone())?,
+                };
+                Ok(vec![one, other])
+            })?
+        } else {
+            let mut watch = watch(count);
+            let one = self.stretch(plan, &manner, &kept, one, &mut watch)?;
+            match one {
+                Stretch::Done(_) => vec![one, self.stretch(plan, &manner, &kept, other, &mut watch)?],
+                Stretch::TooSlow(_) => vec![one],
+            }
+        };
+        self.joined(&manner, &kept, middle, firsts, stretches)
+    }
+
+    /// How frames are made, told by the first one, and that frame at the size of each rendition.
+    fn manner(
+        &self,
+        plan: Plan,
+        edges: &[u32],
+        wanted: Option<Settings>,
+    ) -> Result<(Vec<Image>, Manner), Reason> {
+        let Self { header, recipe, .. } = *self;
         let mut frames = frames(self.bytes, header)?;
+        let rgba = tracing::debug_span!("decode").in_scope(|| frames.next_frame())?;
+        let source = self.shrunk(rgba.ok_or_else(|| undecodable("frames are missing"))?)?;
+        let found = if recipe.looks_for_a_square() { smart::square_of_image(&source) } else { None };
+        let scale = shrink::scale(header.width, header.height, recipe);
+        let part = found.unwrap_or_else(|| centre(header, recipe, scale, (source.width, source.height)));
         let to_srgb = header.colour.conversion(Channels::Rgba);
-        let kept = kept(&header.durations_ms, plan.keep_every);
-        let count = u32::try_from(kept.iter().flatten().count()).unwrap_or(u32::MAX);
-        let factor = shrink::factor(header.width, header.height, recipe);
-        let mut part: Option<Crop> = None;
-        let mut makings: Vec<Making> = Vec::new();
-        let mut first = None;
-        let mut done = 0;
-        for duration in &kept {
+        let mut manner = Manner { part, to_srgb, edges: Vec::new() };
+        let mut images = Vec::new();
+        for edge in edges {
+            let image = self.finished(&source, plan, &manner, *edge)?;
+            let lossless = match wanted {
+                Some(settings) => settings.lossless,
+                None => encode::frame_is_smaller_without_loss(&image, recipe.quality)?,
+            };
+            let quality = wanted.map_or(recipe.quality, |settings| settings.quality);
+            manner.edges.push((*edge, Settings { lossless, quality }));
+            images.push(image);
+        }
+        Ok((images, manner))
+    }
+
+    fn shrunk(&self, rgba: &[u8]) -> Result<Image, Reason> {
+        let Header { width, height, .. } = *self.header;
+        let factor = shrink::factor(width, height, self.recipe);
+        let mut shrinker = Shrinker::new(width, height, Channels::Rgba, factor);
+        shrinker.push(rgba);
+        shrinker.finish().ok_or_else(|| undecodable("a frame is incomplete"))
+    }
+
+    fn finished(&self, source: &Image, plan: Plan, manner: &Manner, edge: u32) -> Result<Image, Reason> {
+        let Self { header, recipe, .. } = *self;
+        let edge = (edge / plan.shrink).max(1);
+        let to = geometry::target(header.width, header.height, recipe.fit, edge);
+        let resized = tracing::debug_span!("resize")
+            .in_scope(|| resize::image(source, manner.part, to))
+            .map_err(undecodable)?;
+        Ok(with_alpha(recipe.dress(resized, header.orientation, manner.to_srgb.as_ref())))
+    }
+
+    /// The frames in `range`, from decoder to encoder.
+    fn stretch(
+        &self,
+        plan: Plan,
+        manner: &Manner,
+        kept: &[Option<u32>],
+        range: Range<usize>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Stretch, Reason> {
+        let mut frames = frames(self.bytes, self.header)?;
+        let mut encoders: Vec<AnimationEncoder> = Vec::new();
+        for (i, duration) in kept.iter().enumerate().take(range.end) {
             let Some(rgba) = tracing::debug_span!("decode").in_scope(|| frames.next_frame())? else {
                 return Err(undecodable("frames are missing"));
             };
-            let Some(duration) = duration else { continue };
-            let mut shrinker = Shrinker::new(header.width, header.height, Channels::Rgba, factor);
-            shrinker.push(rgba);
-            let source = shrinker.finish().ok_or_else(|| undecodable("a frame is incomplete"))?;
-            // One part for all frames, or the picture would jump.
-            let part = *part.get_or_insert_with(|| {
-                let found = if recipe.looks_for_a_square() { smart::square_of_image(&source) } else { None };
-                let scale = shrink::scale(header.width, header.height, recipe);
-                found.unwrap_or_else(|| centre(header, recipe, scale, (source.width, source.height)))
-            });
-            for (i, edge) in edges.iter().enumerate() {
-                let edge_now = (edge / plan.shrink).max(1);
-                let to = geometry::target(header.width, header.height, recipe.fit, edge_now);
-                let resized = tracing::debug_span!("resize")
-                    .in_scope(|| resize::image(&source, part, to))
-                    .map_err(undecodable)?;
-                let image = with_alpha(recipe.dress(resized, header.orientation, to_srgb.as_ref()));
-                if makings.len() <= i {
-                    let (width, height) = (image.width, image.height);
-                    let lossless = match wanted {
-                        Some(settings) => settings.lossless,
-                        None => encode::frame_is_smaller_without_loss(&image, recipe.quality)?,
-                    };
-                    let quality = wanted.map_or(recipe.quality, |settings| settings.quality);
-                    let encoder =
-                        AnimationEncoder::new(width, height, header.loops, Settings { lossless, quality })
-                            .map_err(failed)?;
-                    makings.push(Making { edge: *edge, size: (width, height), lossless, encoder });
+            let Some(duration) = duration.filter(|_| range.contains(&i)) else { continue };
+            if watch.done == 0 {
+                watch.begin();
+            }
+            let source = self.shrunk(rgba)?;
+            for (edge, (asked, settings)) in manner.edges.iter().enumerate() {
+                let image = self.finished(&source, plan, manner, *asked)?;
+                if encoders.len() <= edge {
+                    let Header { loops, .. } = *self.header;
+                    let encoder = AnimationEncoder::new(image.width, image.height, loops, *settings);
+                    encoders.push(encoder.map_err(failed)?);
                 }
                 tracing::debug_span!("encode")
-                    .in_scope(|| makings[i].encoder.add(&image.samples, *duration))
+                    .in_scope(|| encoders[edge].add(&image.samples, duration))
                     .map_err(failed)?;
-                if first.is_none() {
-                    first = Some(Finished::Image(image));
-                }
             }
-            done += 1;
-            let gone = (self.gone)().saturating_sub(start);
-            if done < count && done >= FRAMES_OF_A_PACE && gone * count > left * done {
-                let foretold = plan.foretold.as_secs_f64() * f64::from(done) / f64::from(count);
-                return Ok(Pass::TooSlow(gone.as_secs_f64() / foretold.max(1e-9)));
+            if let Some(slowness) = watch.too_slow() {
+                return Ok(Stretch::TooSlow(slowness));
             }
         }
-        let renditions = makings
+        let files = encoders
             .into_iter()
-            .map(|Making { edge, size: (width, height), lossless, encoder }| {
-                let webp = tracing::debug_span!("encode").in_scope(|| encoder.finish()).map_err(failed)?;
-                Ok(Rendition { edge, width, height, webp, frames: count, lossless })
-            })
-            .collect::<Result<_, Reason>>()?;
+            .map(|encoder| tracing::debug_span!("encode").in_scope(|| encoder.finish()).map_err(failed));
+        files.collect::<Result<_, _>>().map(Stretch::Done)
+    }
+
+    /// Puts stretches together, the second of which begins at the frame `middle`.
+    fn joined(
+        &self,
+        manner: &Manner,
+        kept: &[Option<u32>],
+        middle: usize,
+        firsts: Vec<Image>,
+        stretches: Vec<Stretch>,
+    ) -> Result<Pass, Reason> {
+        let mut parts = Vec::new();
+        for stretch in stretches {
+            match stretch {
+                Stretch::Done(files) => parts.push(files.into_iter()),
+                Stretch::TooSlow(slowness) => return Ok(Pass::TooSlow(slowness)),
+            }
+        }
+        let total = |frames: &[Option<u32>]| {
+            frames.iter().flatten().fold(0_u32, |total, duration| total.saturating_add(*duration))
+        };
+        let durations = [total(&kept[..middle]), total(&kept[middle..])];
+        let frames = u32::try_from(kept.iter().flatten().count()).unwrap_or(u32::MAX);
+        let mut renditions = Vec::new();
+        for ((edge, settings), first) in manner.edges.iter().zip(&firsts) {
+            let mut files: Vec<(Vec<u8>, u32)> =
+                parts.iter_mut().filter_map(Iterator::next).zip(durations).collect();
+            let (width, height) = (first.width, first.height);
+            let webp = match files.len() {
+                1 => files.remove(0).0,
+                _ => joined((width, height), self.header.loops, &files).map_err(failed)?,
+            };
+            renditions.push(Rendition {
+                edge: *edge,
+                width,
+                height,
+                webp,
+                frames,
+                lossless: settings.lossless,
+            });
+        }
+        let first = firsts.into_iter().next().map(Finished::Image);
         let (thumbhash, average_colour) = first.as_ref().map(placeholder::of).unwrap_or_default();
         Ok(Pass::Done(Animated { renditions, thumbhash, average_colour }))
     }
@@ -300,7 +468,23 @@ impl Run<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::{Limits, header};
     use proptest::prelude::*;
+
+    #[test]
+    fn it_does_not_show_whether_halves_were_made_side_by_side() {
+        let bytes = include_bytes!("../../../../tests/fixtures/images/made/coffee-pan.gif");
+        let recipe = Recipe { edge: 64, ..Recipe::default() };
+        let header = header::read(bytes, &recipe, &Limits::default()).unwrap();
+        let [together, apart] = [true, false].map(|side_by_side| {
+            let gone = || Duration::ZERO;
+            let budget = Duration::from_secs(60);
+            let run = Run { bytes, header: &header, recipe: &recipe, budget, gone: &gone, side_by_side };
+            run.animated().unwrap().unwrap().0.renditions
+        });
+        assert!(has_halves(header.durations_ms.len()));
+        assert_eq!(together, apart);
+    }
 
     proptest! {
         #[test]

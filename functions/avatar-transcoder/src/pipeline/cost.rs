@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::animate;
 use super::geometry;
 use super::header::Header;
 use super::limits::Limits;
@@ -59,13 +60,20 @@ pub struct Cost {
 /// What an animation may take of memory, in bytes, whatever the function has: a larger one becomes a still.
 const ANIMATION: u64 = 88 << 20;
 
+/// An animation that fits into memory.
+pub(super) struct Animated {
+    pub(super) cost: Cost,
+    /// Whether two halves of it fit side by side.
+    pub(super) side_by_side: bool,
+}
+
 /// What the upload takes as an animation, if it is one that is kept: nothing where only a still fits into memory.
 pub(super) fn animated(
     header: &Header,
     upload_bytes: usize,
     recipe: &Recipe,
     limits: &Limits,
-) -> Option<Cost> {
+) -> Option<Animated> {
     if recipe.animation == Animation::Still {
         return None;
     }
@@ -73,14 +81,19 @@ pub(super) fn animated(
     // A canvas of which each frame is shrunk and resized before it is encoded, and renditions that grow side by side.
     let frame = parts.raster + resizing(header, recipe, parts);
     let working = parts.decoding + frame + all_edges(header, recipe, 1) * ANIMATED_PER_PIXEL;
-    let cost = cost(working, upload_bytes, time(header, recipe, 1, 1));
-    (cost.memory_bytes <= limits.memory_bytes.min(ANIMATION)).then_some(cost)
+    let fitting = |working| {
+        let cost = cost(working, upload_bytes, time(header, recipe, 1, 1));
+        (cost.memory_bytes <= limits.memory_bytes.min(ANIMATION)).then_some(cost)
+    };
+    let halves = animate::has_halves(header.durations_ms.len()).then(|| fitting(2 * working)).flatten();
+    let side_by_side = halves.is_some();
+    halves.or_else(|| fitting(working)).map(|cost| Animated { cost, side_by_side })
 }
 
 /// What the upload takes as it is decided: as an animation, or as a still.
 pub(super) fn decided(header: &Header, upload_bytes: usize, recipe: &Recipe, limits: &Limits) -> Cost {
-    if let Some(cost) = animated(header, upload_bytes, recipe, limits) {
-        return cost;
+    if let Some(animated) = animated(header, upload_bytes, recipe, limits) {
+        return animated.cost;
     }
     let parts = header.parts;
     let finished = all_edges(header, recipe, 1);

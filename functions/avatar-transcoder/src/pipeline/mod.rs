@@ -39,7 +39,7 @@ use raster::{Finished, Image, Raster, opaque};
 pub use recipe::{Animation, CropGravity, Fit, Gravity, Ground, Recipe, Watermark};
 
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
-pub const PIPELINE_VERSION: &str = "2";
+pub const PIPELINE_VERSION: &str = "3";
 
 /// What an upload turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub fn transcode_watched(
     bytes: &[u8],
     recipe: &Recipe,
     limits: &Limits,
-    gone: &dyn Fn() -> Duration,
+    gone: &(dyn Fn() -> Duration + Sync),
 ) -> Result<Picture, Reason> {
     limits.check_bytes(bytes.len())?;
     let mut header = header::read(bytes, recipe, limits)?;
@@ -117,10 +117,13 @@ pub fn transcode_watched(
 
     let mut notes = Vec::new();
     if frames > 1 && recipe.animation == Animation::Keep {
-        let fits = cost::animated(&header, bytes.len(), recipe, limits).is_some();
-        let run = Run { bytes, header: &header, recipe, budget: limits.time, gone };
-        if fits && let Some((animated, plan)) = run.animated()? {
-            return animated.into_picture(source(&header, frames), plan.notes());
+        if let Some(cost::Animated { side_by_side, .. }) =
+            cost::animated(&header, bytes.len(), recipe, limits)
+        {
+            let run = Run { bytes, header: &header, recipe, budget: limits.time, gone, side_by_side };
+            if let Some((animated, plan)) = run.animated()? {
+                return animated.into_picture(source(&header, frames), plan.notes());
+            }
         }
         notes.push("still");
     }
@@ -225,10 +228,11 @@ impl Upload<'_> {
     fn encode(&self, finished: &Finished, edge: u32) -> Result<Rendition, Reason> {
         let (width, height) = finished.size();
         let leaves_size = self.recipe.leaves_size(self.header, edge);
-        let kept = if leaves_size && self.is_untouched() { webp::stripped(self.bytes) } else { None };
-        let at_most = (leaves_size && kept.is_none()).then_some(self.bytes.len());
+        let is_untouched = leaves_size && self.is_untouched();
+        let at_most = (leaves_size && !is_untouched).then_some(self.bytes.len());
         let encoded = tracing::debug_span!("encode")
             .in_scope(|| encode::encode(finished, self.recipe.quality, at_most))?;
+        let kept = if is_untouched { webp::stripped(self.bytes) } else { None };
         let (webp, lossless) = match kept {
             Some(kept) if kept.len() <= encoded.webp.len() => (kept, true),
             _ => (encoded.webp, encoded.lossless),

@@ -1,6 +1,6 @@
 //! Animated GIF and WebP: what each frame shows and for how long, and what is given up where there is no time.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use avatar_transcoder::pipeline::{Fit, Limits, Recipe, transcode, transcode_watched};
@@ -273,22 +273,21 @@ fn the_ladder_is_gone_down_rung_by_rung() {
 
 #[test]
 fn an_animation_that_takes_longer_than_foretold_goes_further_down_and_not_beyond_its_time() {
-    let frames: Vec<_> = (0..60).map(|i| full(i % 3, 5, Keep)).collect();
+    // So few that one core makes them all, so that the clock below is looked at in order.
+    let frames: Vec<_> = (0..11).map(|i| full(i % 3, 5, Keep)).collect();
     let bytes = encode_gif(&frames, Some(gif::Repeat::Infinite));
-    // All frames are foretold to take 545 µs, and there are 1000. A clock goes on each time that it is looked at, which
-    // is after every frame.
-    let limits = Limits { time: Duration::from_micros(1000), ..Limits::default() };
+    // All frames are foretold to take 100 µs, and there are 400. A clock goes on each time that it is looked at, which
+    // is before the first frame and after every one.
+    let limits = Limits { time: Duration::from_micros(400), ..Limits::default() };
     for (per_look, frames, notes) in [
-        (5, 60, vec![]),
-        (25, 30, vec!["frames-dropped"]),
-        (40, 15, vec!["frames-dropped"]),
+        (5, 11, vec![]),
+        (34, 4, vec!["frames-dropped"]),
+        (38, 3, vec!["frames-dropped"]),
+        (50, 3, vec!["frames-dropped", "edge-reduced"]),
         (1000, 1, vec!["still"]),
     ] {
-        let clock = Cell::new(0);
-        let gone = || {
-            clock.set(clock.get() + per_look);
-            Duration::from_micros(clock.get())
-        };
+        let clock = AtomicU64::new(0);
+        let gone = || Duration::from_micros(clock.fetch_add(per_look, Ordering::Relaxed));
         let picture = transcode_watched(&bytes, &recipe(8), &limits, &gone).unwrap();
         assert_eq!((picture.main.frames, picture.notes), (frames, notes), "{per_look} µs a frame");
     }
@@ -331,4 +330,28 @@ fn what_hides_in_a_frame_does_not_pass_either() {
     let picture = made(&bytes, &recipe(64));
     assert_eq!(picture.main.frames, 2);
     assert!(!picture.main.webp.windows(3).any(|window| window == b"GPS"));
+}
+
+#[test]
+fn an_animation_in_two_halves_plays_as_one() {
+    // The colour changes with every frame, so that a frame too many, too few or out of order is seen.
+    let frames: Vec<_> = (0..13).map(|i| full(i % 3, 5 + u16::from(i), Keep)).collect();
+    let picture = made(&encode_gif(&frames, Some(gif::Repeat::Finite(3))), &recipe(8));
+    let (seen, loops) = played(&picture.main.webp);
+    let delays: Vec<u32> = (0..13).map(|i| 50 + i * 10).collect();
+    assert_eq!(seen.iter().map(|frame| frame.1).collect::<Vec<_>>(), delays);
+    let apart = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    for (i, (frame, _)) in seen.iter().enumerate() {
+        assert!(apart(frame, &seen[i % 3].0) < 8, "every third frame is the same");
+        assert!(apart(frame, &seen[(i + 1) % 3].0) > 100, "and no other");
+    }
+    assert_eq!(loops, 4);
+}
+
+#[test]
+fn halves_that_stand_still_are_played_as_long() {
+    // Each half is a single picture to the encoder; nothing of its time is lost.
+    let frames: Vec<_> = (0..12).map(|i| full(i / 6, 5, Keep)).collect();
+    let (seen, _) = played(&made(&encode_gif(&frames, None), &recipe(8)).main.webp);
+    assert_eq!(seen.iter().map(|frame| frame.1).collect::<Vec<_>>(), [300, 300]);
 }

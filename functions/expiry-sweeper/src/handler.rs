@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -225,6 +226,7 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             deadline: invocation.deadline,
             sweep_id,
             started_at,
+            summarised: AtomicBool::new(false),
         }
     }
 

@@ -7,7 +7,7 @@ use shared::store::{GetOptions, ObjectMeta, ObjectStore, StoreError, StoreErrorK
 
 use crate::retry::retrying;
 
-/// What is read at once.
+/// What is read at once, unless somebody wants less.
 const RANGE_BYTES: u64 = 4 << 20;
 
 /// An object in the reading. What was replaced meanwhile is an error of kind
@@ -17,19 +17,28 @@ pub(crate) struct Ranges<'s, S> {
     object: ObjectRef,
     meta: ObjectMeta,
     position: u64,
+    /// What is read at once.
+    range_bytes: u64,
 }
 
 impl<S> Clone for Ranges<'_, S> {
     fn clone(&self) -> Self {
-        let Self { store, object, meta, position } = self;
-        Self { store, object: object.clone(), meta: meta.clone(), position: *position }
+        let Self { store, object, meta, position, range_bytes } = self;
+        let (object, meta) = (object.clone(), meta.clone());
+        Self { store, object, meta, position: *position, range_bytes: *range_bytes }
     }
 }
 
 impl<'s, S: ObjectStore> Ranges<'s, S> {
     pub(crate) async fn open(store: &'s S, object: &ObjectRef) -> StoreResult<Self> {
         let meta = retrying(|| store.head(object)).await?;
-        Ok(Self { store, object: object.clone(), meta, position: 0 })
+        Ok(Self { store, object: object.clone(), meta, position: 0, range_bytes: RANGE_BYTES })
+    }
+
+    /// The same, read in ranges of `bytes`.
+    pub(crate) fn by(mut self, bytes: u64) -> Self {
+        self.range_bytes = bytes;
+        self
     }
 
     pub(crate) fn object(&self) -> &ObjectRef {
@@ -45,11 +54,11 @@ impl<'s, S: ObjectStore> Ranges<'s, S> {
         if self.position >= self.meta.size {
             return Ok(None);
         }
-        let end = self.meta.size.min(self.position.saturating_add(RANGE_BYTES));
+        let end = self.meta.size.min(self.position.saturating_add(self.range_bytes));
         let range = self.position..end;
         let bytes = retrying(async || {
             let options = GetOptions { range: Some(range.clone()), if_match: Some(self.meta.e_tag.clone()) };
-            let bytes = self.store.get(&self.object, options).await?.bytes(RANGE_BYTES).await?;
+            let bytes = self.store.get(&self.object, options).await?.bytes(self.range_bytes).await?;
             if bytes.len() as u64 == range.end - range.start {
                 return Ok(bytes);
             }

@@ -31,6 +31,8 @@ mod batch;
 pub mod brake;
 mod gone;
 mod listed;
+mod meanwhile;
+mod middle;
 mod pace;
 mod plan;
 mod plan_reader;

@@ -112,8 +112,12 @@ impl ObjectStore for Endless {
         if bucket != "files" {
             return self.audit.list(bucket, options).await;
         }
-        let after = options.continuation.or(options.start_after);
-        let first = after.and_then(|key| key.strip_prefix("a/")?.parse::<u64>().ok()).map_or(0, |n| n + 1);
+        // The first number that sorts behind a text, which need not be a number of theirs.
+        let after = options.continuation.or(options.start_after).unwrap_or_default();
+        let digits: String =
+            after.chars().skip("a/".len()).take_while(char::is_ascii_digit).take(10).collect();
+        let number = format!("{digits:0<10}").parse::<u64>().unwrap();
+        let first = if format!("a/{number:010}") > after { number } else { number + 1 };
         let end = (first + 1000).min(self.count);
         let entry = |n| ListedEntry {
             key: format!("a/{n:010}"),

@@ -46,19 +46,28 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
     objects: Vec<usize>,
     /// Who sweeps.
-    #[arg(long, value_delimiter = ',', default_value = "expiry-sweeper,rclone,s5cmd", num_args = 1..)]
+    #[arg(long, value_delimiter = ',', default_value = "expiry-sweeper,rclone,rclone-server-time,s5cmd", num_args = 1..)]
     tools: Vec<Tool>,
+    /// How often each tool sweeps each number of objects; the middle one counts. By default up to five times,
+    /// where that is soon done.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: Option<u8>,
 }
+
+/// How many objects a tool deletes in all rounds of a size, about.
+const OBJECTS_IN_ROUNDS: usize = 30_000;
 
 /// How old every object is at least: an S3 server dates an object at its upload, in whole seconds.
 const WAIT: Duration = Duration::from_millis(2_500);
 
-/// One tool at one size.
+/// One tool at one size: the run that took the middle of the times.
 struct Row {
     objects: usize,
     tool: Tool,
     measured: Measured,
     counts: Counts,
+    /// What the fastest and the slowest run took.
+    between: (Duration, Duration),
 }
 
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
@@ -80,25 +89,33 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     buckets.make(tools::AUDIT).await?;
     let through = Endpoint { url: proxy.url(), ..endpoint };
     let mut rows = Vec::new();
-    for (turn, &objects) in arguments.objects.iter().enumerate() {
-        // Nobody is always the first, or the last.
-        let mut order = arguments.tools.clone();
-        order.rotate_left(turn % arguments.tools.len());
-        for tool in order {
-            let bucket = format!("sweep-{objects}-{}", tool.id());
-            eprintln!("{objects} objects are put for {}.", tool.name());
-            buckets.fill(&bucket, objects).await?;
-            tokio::time::sleep(WAIT).await;
-            proxy.take();
-            let measured = tool.run(&arguments, &through, &bucket, objects).await?;
-            let counts = proxy.take();
-            let left = buckets.count(&bucket).await?;
-            if left != 0 {
-                return Err(format!("{} left {left} of {objects} objects", tool.name()).into());
+    let mut turn = 0;
+    for &objects in &arguments.objects {
+        let rounds =
+            arguments.rounds.map_or_else(|| (OBJECTS_IN_ROUNDS / objects.max(1)).clamp(1, 5), usize::from);
+        let mut runs = Vec::new();
+        for round in 1..=rounds {
+            // Nobody is always the first, or the last.
+            let mut order = arguments.tools.clone();
+            order.rotate_left(turn % arguments.tools.len());
+            turn += 1;
+            for tool in order {
+                let bucket = format!("sweep-{objects}-{}", tool.id());
+                eprintln!("{objects} objects are put for {}, round {round} of {rounds}.", tool.name());
+                buckets.fill(&bucket, objects).await?;
+                tokio::time::sleep(WAIT).await;
+                proxy.take();
+                let measured = tool.run(&arguments, &through, &bucket, objects).await?;
+                let counts = proxy.take();
+                let left = buckets.count(&bucket).await?;
+                if left != 0 {
+                    return Err(format!("{} left {left} of {objects} objects", tool.name()).into());
+                }
+                eprintln!("{} took {:.2} s.", tool.name(), measured.elapsed.as_secs_f64());
+                runs.push((tool, measured, counts));
             }
-            eprintln!("{} took {:.2} s.", tool.name(), measured.elapsed.as_secs_f64());
-            rows.push(Row { objects, tool, measured, counts });
         }
+        rows.extend(arguments.tools.iter().filter_map(|tool| middle(objects, *tool, &runs)));
         // The next size takes ten times as long; nobody has to wait for it to see this one.
         rows.sort_by_key(|row: &Row| (row.objects, row.tool));
         let own: Vec<&Row> = rows.iter().filter(|row| row.objects == objects).collect();
@@ -114,11 +131,22 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The run of a tool that took the middle of the times, with the most memory of all.
+fn middle(objects: usize, tool: Tool, runs: &[(Tool, Measured, Counts)]) -> Option<Row> {
+    let mut own: Vec<_> = runs.iter().filter(|run| run.0 == tool).collect();
+    own.sort_by_key(|run| run.1.elapsed);
+    let (_, measured, counts) = *own.get((own.len().checked_sub(1)?) / 2)?;
+    let between = (own.first()?.1.elapsed, own.last()?.1.elapsed);
+    let peak_rss_bytes = own.iter().filter_map(|run| run.1.peak_rss_bytes).max();
+    Some(Row { objects, tool, measured: Measured { peak_rss_bytes, ..*measured }, counts: *counts, between })
+}
+
 fn table(rows: &[&Row]) -> comfy_table::Table {
     let headings = [
         "objects",
         "tool",
         "seconds",
+        "from – to",
         "objects/s",
         "requests",
         "per 1,000",
@@ -129,7 +157,7 @@ fn table(rows: &[&Row]) -> comfy_table::Table {
         "peak",
         "of s5cmd's time",
     ];
-    let mut table = view::table(&headings, &[0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    let mut table = view::table(&headings, &[0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     for row in rows {
         let seconds = row.seconds();
         let peer = rows.iter().find(|peer| peer.tool == Tool::S5cmd);
@@ -138,6 +166,7 @@ fn table(rows: &[&Row]) -> comfy_table::Table {
             row.objects.to_string(),
             row.tool.name().to_owned(),
             format!("{seconds:.2}"),
+            format!("{:.2} – {:.2}", row.between.0.as_secs_f64(), row.between.1.as_secs_f64()),
             format!("{:.0}", float(row.objects) / seconds),
             counts.total().to_string(),
             format!("{:.1}", float(counts.total()) * 1e3 / float(row.objects)),

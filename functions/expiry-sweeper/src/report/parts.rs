@@ -14,6 +14,9 @@ use crate::retry::retrying;
 /// The least size of a part that is not the last (S3 User Guide, multipart upload limits).
 pub(super) const PART_BYTES: usize = 5 << 20;
 
+/// What was written by one request and has no more than this can be had back without another.
+const KEPT_BYTES: usize = 2 << 20;
+
 /// The name of the metadata by which a writer knows its own object.
 const WRITTEN_BY: &str = "written-by";
 
@@ -44,12 +47,14 @@ pub(super) struct PartWriter {
     pub(super) buffer: Vec<u8>,
     upload: Option<(String, Vec<(u16, ETag)>)>,
     bytes: u64,
+    /// What was written, where that was little.
+    pub(super) kept: Option<Bytes>,
 }
 
 impl PartWriter {
     pub(super) fn new(object: ObjectRef, token: &str, content_type: &'static str) -> Self {
         let (buffer, token) = (Vec::new(), token.to_owned());
-        Self { object, token, content_type, buffer, upload: None, bytes: 0 }
+        Self { object, token, content_type, buffer, upload: None, bytes: 0, kept: None }
     }
 
     fn options(&self) -> PutOptions {
@@ -61,6 +66,15 @@ impl PartWriter {
                 (WRITTEN_BY.to_owned(), self.token.clone()),
             ]),
             ..PutOptions::default()
+        }
+    }
+
+    /// Sets a whole part's memory aside once it is clear that it will be needed. Growing by doubling would
+    /// leave holes behind that nothing else fits into.
+    pub(super) fn make_room(&mut self) {
+        let whole = PART_BYTES + PART_BYTES / 8;
+        if self.buffer.len() > PART_BYTES / 16 && self.buffer.capacity() < whole {
+            self.buffer.reserve_exact(whole - self.buffer.len());
         }
     }
 
@@ -125,7 +139,10 @@ impl PartWriter {
                 Err(error) => self.settle(store, error).await,
             };
             match &written {
-                Ok(()) => self.bytes += body.len() as u64,
+                Ok(()) => {
+                    self.bytes += body.len() as u64;
+                    self.kept = (body.len() <= KEPT_BYTES).then_some(body);
+                }
                 // The caller may try another key.
                 Err(_) => self.buffer = body.into(),
             }

@@ -163,7 +163,8 @@ async fn find(
 }
 
 /// Writes these rules' entries to the sweep's summary. Entries of other rules stay, also where two
-/// invocations write at once.
+/// invocations write at once. With `is_first`, none is expected to be there, and nothing is read unless
+/// there is.
 ///
 /// # Errors
 /// Where it cannot be read or written.
@@ -173,12 +174,15 @@ pub async fn write_summary(
     started_at: Timestamp,
     sweep_id: &str,
     rules: &[RuleSummary],
+    is_first: bool,
 ) -> Result<ObjectRef, SummaryError> {
     let object = address(bucket, started_at, sweep_id);
     let conditional = store.capabilities().conditional_replace;
     let mut attempt = 1;
+    let mut unseen = is_first && conditional;
     loop {
-        let (before, precondition) = match find(store, &object).await? {
+        let found = if unseen { None } else { find(store, &object).await? };
+        let (before, precondition) = match found {
             Some((before, if_match)) => (Some(before), if_match),
             None => (None, Precondition::IfAbsent),
         };
@@ -198,6 +202,7 @@ pub async fn write_summary(
         let written = retrying(|| store.put(&object, body.clone(), options.clone())).await;
         match written {
             Ok(_) => return Ok(object),
+            Err(error) if unseen && error.kind == StoreErrorKind::PreconditionFailed => unseen = false,
             // Somebody else wrote, or an attempt whose answer was lost; merging once more settles both.
             Err(error)
                 if attempt < MAX_ATTEMPTS
@@ -208,6 +213,7 @@ pub async fn write_summary(
                             | StoreErrorKind::NotFound
                     ) =>
             {
+                unseen = false;
                 pause(attempt).await;
                 attempt += 1;
             }
@@ -254,14 +260,16 @@ mod tests {
     #[tokio::test]
     async fn entries_of_a_sweep_come_together_whichever_call_fails() {
         for fault in Fault::ALL {
-            for call in 1..=4 {
+            for (call, is_first) in (1..=4).flat_map(|call| [(call, false), (call, true)]) {
                 let store = FaultStore::new(MemoryStore::new().with_bucket("audit")).at_call(call, fault);
                 assert_eq!(read(store.inner()).await, None);
                 let first = [rule("a", false, 1), rule("b", true, 2)];
-                let object = write_summary(&store, "audit", started(), "s1", &first).await.unwrap();
+                let object = write_summary(&store, "audit", started(), "s1", &first, is_first).await.unwrap();
                 assert_eq!(object.key, "sweeps/2026-11-21/s1/summary.json");
                 assert!(!read(store.inner()).await.unwrap().complete);
-                write_summary(&store, "audit", started(), "s1", &[rule("a", true, 7)]).await.unwrap();
+                write_summary(&store, "audit", started(), "s1", &[rule("a", true, 7)], is_first)
+                    .await
+                    .unwrap();
                 let summary = read(store.inner()).await.unwrap();
                 assert!(summary.complete);
                 assert_eq!(
@@ -279,7 +287,7 @@ mod tests {
         let rules = ["a", "b", "c"].map(|id| rule(id, true, 1));
         let writes = rules
             .iter()
-            .map(|entry| write_summary(&store, "audit", started(), "s1", std::slice::from_ref(entry)));
+            .map(|entry| write_summary(&store, "audit", started(), "s1", std::slice::from_ref(entry), true));
         for written in futures::future::join_all(writes).await {
             written.unwrap();
         }
@@ -291,7 +299,8 @@ mod tests {
         let store = MemoryStore::new().with_bucket("audit");
         let object = address("audit", started(), "s1");
         store.put(&object, Bytes::from_static(b"hello"), PutOptions::default()).await.unwrap();
-        let error = write_summary(&store, "audit", started(), "s1", &[rule("a", true, 1)]).await.unwrap_err();
+        let error =
+            write_summary(&store, "audit", started(), "s1", &[rule("a", true, 1)], true).await.unwrap_err();
         assert_eq!(error.reason().code, "summary-unreadable");
     }
 }

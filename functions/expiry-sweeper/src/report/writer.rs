@@ -1,5 +1,6 @@
 //! Writes a report while the sweep goes on, in constant memory.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::object_ref::ObjectRef;
@@ -54,6 +55,8 @@ pub struct ReportFile {
     pub rows: u64,
     /// Its size in bytes.
     pub size_bytes: u64,
+    /// What is in it, where it is small.
+    pub content: Option<Bytes>,
 }
 
 /// A report in the writing.
@@ -86,6 +89,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// What the store says after several attempts. The report is then best given up; the rows that are
     /// in [`ReportWriter::state`] are safe.
     pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
+        self.parts.make_room();
         encode(rows, &mut self.parts.buffer);
         self.rows += rows.len() as u64;
         if self.parts.is_full() {
@@ -146,7 +150,8 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
             }
         }
         let size_bytes = self.parts.bytes();
-        Ok(Some(ReportFile { object: self.parts.object, number: self.number, rows: self.rows, size_bytes }))
+        let PartWriter { object, kept: content, .. } = self.parts;
+        Ok(Some(ReportFile { object, number: self.number, rows: self.rows, size_bytes, content }))
     }
 
     /// Finishes the report of an invocation that died, as far as it had come. `false` where its upload is
@@ -180,7 +185,7 @@ mod tests {
         MemoryStore::new().with_bucket("audit")
     }
 
-    async fn content(store: &impl ObjectStore, key: &str) -> bytes::Bytes {
+    async fn content(store: &impl ObjectStore, key: &str) -> Bytes {
         let object = ObjectRef::new("audit", key);
         store.get(&object, GetOptions::default()).await.unwrap().bytes(1 << 30).await.unwrap()
     }

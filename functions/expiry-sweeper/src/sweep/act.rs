@@ -1,5 +1,6 @@
 //! Deletes what a plan says, and writes the report.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +11,9 @@ use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::batch::{Done, Fate, Item};
-use super::pace::MOST_AT_ONCE;
+use super::meanwhile::meanwhile;
 use super::plan::HOLD_TAG;
-use super::plan_reader::{Group, PlanReader, batch_of};
+use super::plan_reader::{Group, Kept, PlanReader, batch_of, groups_at_once};
 use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
@@ -45,16 +46,18 @@ const RULE_CHANGED: &str = "rule-changed";
 type Taken = Result<(Vec<Item>, Place), Halt>;
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
-    /// Goes on with the plan from the cursor's place, reporting to `report`. `save` is called with the cursor
-    /// and what is safe of the report, whenever that has grown; `deleted` with each row that is gone.
+    /// Goes on with the plan from the cursor's place, reporting to `report`. `kept` is what the caller still has
+    /// of the plan. `save` is called with the cursor and what is safe of the report, whenever that has grown;
+    /// `deleted` with each row that is gone.
     ///
     /// # Errors
     /// The report cannot be written. What was deleted since the cursor was saved is then found out by whoever
     /// goes on.
-    pub(crate) async fn act(
+    pub(super) async fn act(
         &self,
         cursor: &mut Cursor,
         (intent, look_again): (Intent, bool),
+        kept: Option<Kept>,
         report: &mut ReportWriter<'_, S>,
         mut save: impl AsyncFnMut(&Cursor, Option<UploadState>) -> Result<(), Halt>,
         mut deleted: impl FnMut(&Row),
@@ -62,8 +65,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let Phase::Acting(Acting { place, .. }) = cursor.phase.clone() else { return Ok(Ended::Complete) };
         let verifier = (look_again && self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
-        let reader =
-            PlanReader::new(self.store, self.plan_target(), cursor.plan.clone(), place, batch_of(self.rule));
+        let (target, files, most) = (self.plan_target(), cursor.plan.clone(), batch_of(self.rule));
+        let reader = PlanReader::new(self.store, target, files, place, most, kept);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
@@ -83,9 +86,15 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let (items, end) = taken?;
             Ok::<_, Halt>((self.carry_out(items, look_again).await, end))
         });
-        let mut carried_out = pin!(carried_out.buffered(MOST_AT_ONCE));
-        let mut halted = None;
-        while let Some(done) = carried_out.next().await {
+        let most = groups_at_once(self.rule);
+        let mut carried_out = pin!(carried_out.buffered(most));
+        let (mut ready, mut halted) = (VecDeque::new(), None);
+        loop {
+            let next = match ready.pop_front() {
+                Some(done) => Some(done),
+                None => carried_out.next().await,
+            };
+            let Some(done) = next else { break };
             let (Done { rows, tally, halt }, end) = match done {
                 Ok(done) => done,
                 Err(halt) => {
@@ -94,7 +103,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
             };
             let safe_before = report.state().map_or(0, |state| state.rows);
-            report.append(&rows).await?;
+            // While a part of the report is on its way, the deleting goes on.
+            meanwhile(report.append(&rows), &mut carried_out, &mut ready, most).await?;
             rows.iter().filter(|row| row.result == RowResult::Deleted).for_each(&mut deleted);
             cursor.tally.add(&tally);
             if let Phase::Acting(acting) = &mut cursor.phase {

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, StoreErrorKind};
 
+use super::pace::MOST_AT_ONCE;
 use super::{Halt, Place, PlanFile};
 use crate::policy::{Rule, Target};
 use crate::ranges::Ranges;
@@ -13,17 +15,59 @@ use crate::report::{ReportTarget, Row, RowDecoder};
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
 
-/// What one request deletes.
+/// What one request deletes at most: what a store takes.
 pub(super) const BATCH: usize = 1000;
 
-/// The same for rules each of whose deletes costs further requests, so that a group fits into the shortest
+/// What one request deletes at least, while there is so much.
+const LEAST_BATCH: usize = 125;
+
+/// Into how many groups the rest of a plan is shared out, within these bounds.
+const SHARES: u64 = 8;
+
+/// The most for rules each of whose deletes costs further requests, so that a group fits into the shortest
 /// invocation.
 const COSTLY_BATCH: usize = 100;
 
-/// How many rows of the rule are carried out together.
+/// How many groups of such a rule are carried out at once.
+const COSTLY_AT_ONCE: usize = 6;
+
+/// Groups that wait for those before them to be reported, so that a slow one does not stop the others.
+const WAITING: usize = 2;
+
+/// What of a plan is fetched at once.
+const FETCHED_BYTES: u64 = 2 << 20;
+
+/// What of that becomes rows at once, which need a few times as much memory.
+const DECODED_BYTES: usize = 64 << 10;
+
+fn is_costly(rule: &Rule) -> bool {
+    rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads
+}
+
+/// How many rows of the rule are carried out together at most.
 pub(super) fn batch_of(rule: &Rule) -> usize {
-    let is_costly = rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads;
-    if is_costly { COSTLY_BATCH } else { BATCH }
+    if is_costly(rule) { COSTLY_BATCH } else { BATCH }
+}
+
+/// How many groups of the rule are under way.
+pub(super) fn groups_at_once(rule: &Rule) -> usize {
+    if is_costly(rule) { COSTLY_AT_ONCE } else { MOST_AT_ONCE + WAITING }
+}
+
+/// How many of `left` rows are carried out together: less than `most` where there would be less to do than can
+/// be done at once, and towards the end, so that the last requests end together.
+fn group_size(left: u64, most: usize) -> usize {
+    let share = left.div_ceil(SHARES);
+    usize::try_from(share).unwrap_or(usize::MAX).max(LEAST_BATCH).min(most)
+}
+
+/// A small object of a plan, which is not read again by whoever has just written it.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// Its number.
+    pub(super) number: u32,
+    /// What is in it.
+    pub(super) content: Bytes,
 }
 
 /// A plan, from a place on.
@@ -33,13 +77,19 @@ pub(super) struct PlanReader<'s, S> {
     files: Vec<PlanFile>,
     /// The next row.
     place: Place,
-    /// How many rows come together.
-    batch: usize,
+    /// How many rows follow.
+    left: u64,
+    /// How many rows come together at most.
+    most: usize,
+    kept: Option<Kept>,
     open: Option<Open<'s, S>>,
 }
 
 struct Open<'s, S> {
-    bytes: Ranges<'s, S>,
+    /// Where more bytes come from; `None` if all of them are there.
+    ranges: Option<Ranges<'s, S>>,
+    /// What was fetched, and is not decoded yet.
+    bytes: Bytes,
     decoder: RowDecoder,
     rows: VecDeque<Row>,
     /// Rows that come before the place.
@@ -60,9 +110,12 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
         target: ReportTarget,
         files: Vec<PlanFile>,
         place: Place,
-        batch: usize,
+        most: usize,
+        kept: Option<Kept>,
     ) -> Self {
-        Self { store, target, files, place, batch, open: None }
+        let ahead: u64 = files.iter().skip(place.file).map(|file| file.rows).sum();
+        let left = ahead.saturating_sub(place.row);
+        Self { store, target, files, place, left, most, kept, open: None }
     }
 
     /// The next rows; `None` at the end.
@@ -71,50 +124,103 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
             let Some(PlanFile { number, .. }) = self.files.get(self.place.file).copied() else {
                 return Ok(None);
             };
+            let size = group_size(self.left, self.most);
             let open = match &mut self.open {
                 Some(open) => open,
                 None => {
+                    let kept = self.kept.take_if(|kept| kept.number == number).map(|kept| kept.content);
                     let object = ObjectRef::new(&*self.target.bucket, self.target.key(number));
-                    let bytes =
-                        Ranges::open(self.store, &object).await.map_err(|error| match error.kind {
-                            StoreErrorKind::NotFound => Halt::permanent(
-                                PLAN_MISSING,
-                                format!("The plan of the sweep is gone: {error}."),
-                            ),
-                            _ => error.into(),
-                        })?;
-                    self.open.insert(Open {
-                        bytes,
-                        decoder: RowDecoder::new(),
-                        rows: VecDeque::new(),
-                        to_skip: self.place.row,
-                        ended: false,
-                    })
+                    let opened = Open::new(self.store, &object, kept, self.place.row).await?;
+                    self.open.insert(opened)
                 }
             };
-            while open.rows.len() < self.batch && !open.ended {
-                match open.bytes.next().await? {
-                    None => {
-                        open.decoder.finish()?;
-                        open.ended = true;
-                    }
-                    Some(bytes) => {
-                        let rows = open.decoder.push(&bytes)?;
-                        let skipped = open.to_skip.min(rows.len() as u64);
-                        open.to_skip -= skipped;
-                        open.rows
-                            .extend(rows.into_iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)));
-                    }
-                }
-            }
+            open.read(size).await?;
             if open.rows.is_empty() {
                 self.open = None;
                 self.place = Place { file: self.place.file + 1, row: 0 };
                 continue;
             }
-            let rows: Vec<_> = open.rows.drain(..open.rows.len().min(self.batch)).collect();
+            let rows: Vec<_> = open.rows.drain(..open.rows.len().min(size)).collect();
             self.place.row += rows.len() as u64;
+            self.left = self.left.saturating_sub(rows.len() as u64);
             return Ok(Some(Group { rows, end: self.place }));
         }
+    }
+}
+
+impl<'s, S: ObjectStore> Open<'s, S> {
+    async fn new(store: &'s S, object: &ObjectRef, kept: Option<Bytes>, to_skip: u64) -> Result<Self, Halt> {
+        let (ranges, bytes) = match kept {
+            Some(bytes) => (None, bytes),
+            None => {
+                let opened = Ranges::open(store, object).await;
+                let ranges = opened.map_err(|error| match error.kind {
+                    StoreErrorKind::NotFound => {
+                        Halt::permanent(PLAN_MISSING, format!("The plan of the sweep is gone: {error}."))
+                    }
+                    _ => error.into(),
+                })?;
+                (Some(ranges.by(FETCHED_BYTES)), Bytes::new())
+            }
+        };
+        Ok(Self { ranges, bytes, decoder: RowDecoder::new(), rows: VecDeque::new(), to_skip, ended: false })
+    }
+
+    /// Reads until there are `size` rows, or no more.
+    async fn read(&mut self, size: usize) -> Result<(), Halt> {
+        while self.rows.len() < size && !self.ended {
+            if self.bytes.is_empty() {
+                // Even empty it holds on to the memory of what it was.
+                self.bytes = Bytes::new();
+                let fetched = match &mut self.ranges {
+                    Some(ranges) => ranges.next().await?,
+                    None => None,
+                };
+                let Some(bytes) = fetched else {
+                    self.decoder.finish()?;
+                    self.ended = true;
+                    continue;
+                };
+                self.bytes = bytes;
+            }
+            let some = self.bytes.split_to(self.bytes.len().min(DECODED_BYTES));
+            let rows = self.decoder.push(&some)?;
+            let skipped = self.to_skip.min(rows.len() as u64);
+            self.to_skip -= skipped;
+            self.rows.extend(rows.into_iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of the groups into which a plan falls.
+    fn sizes(mut left: u64, most: usize) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        while left > 0 {
+            let size = group_size(left, most).min(usize::try_from(left).unwrap());
+            sizes.push(size);
+            left -= size as u64;
+        }
+        sizes
+    }
+
+    #[test]
+    fn a_large_plan_is_carried_out_in_large_groups_and_only_its_end_in_smaller_ones() {
+        let sizes = sizes(100_000, BATCH);
+        assert!(sizes[..90].iter().all(|size| *size == BATCH), "{sizes:?}");
+        assert!(sizes.len() < 120, "{}", sizes.len());
+        assert_eq!(*sizes.iter().rev().nth(1).unwrap(), LEAST_BATCH);
+    }
+
+    #[test]
+    fn a_small_plan_is_shared_out() {
+        assert_eq!(sizes(1000, BATCH), [125; 8]);
+        assert_eq!(sizes(100, BATCH), [100]);
+        assert_eq!(sizes(250, COSTLY_BATCH), [100, 100, 50]);
+        assert!(sizes(10_000, BATCH).len() <= 2 * MOST_AT_ONCE);
     }
 }

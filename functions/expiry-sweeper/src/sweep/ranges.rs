@@ -1,8 +1,9 @@
 //! Lists a rule's objects in several ranges of keys at once.
 //!
-//! It begins with one range. One that turns out to be long is split where folders are, as long as there
-//! are fewer ranges than may be listed at once; where the store asks to slow down, fewer may. Rows of
-//! different ranges come in any order, which is why a rule with a reference list is listed in one.
+//! It begins with one range. One that turns out to be long is split where folders are or, where keys lie flat,
+//! in the middle of what is left of them, as long as there are fewer ranges than may be listed at once; where
+//! the store asks to slow down, fewer may. Rows of different ranges come in any order, which is why a rule
+//! with a reference list is listed in one.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,8 +11,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
-use shared::store::{ListOptions, ObjectStore, StoreErrorKind, StoreResult};
+use shared::store::{ListOptions, ListedEntry, ObjectStore, StoreErrorKind, StoreResult};
 
+use super::meanwhile::meanwhile;
+use super::middle::Alphabet;
 use super::plan::{Cut, Judged, Sink};
 use super::source::page_size;
 use super::{Cursor, Halt, Phase, PlanFile, Sweep};
@@ -37,12 +40,29 @@ pub struct KeyRange {
     pub pages: u32,
     /// After how many pages it is tried to split it.
     pub split_at: u32,
+    /// The first key of the rule, from which it shows how far the listing has come.
+    #[serde(default)]
+    pub first: Option<String>,
+    /// Whether no folder was found ahead, so that it is split between keys.
+    #[serde(default)]
+    pub flat: bool,
 }
 
 impl Default for KeyRange {
     fn default() -> Self {
-        Self { from: None, until: None, after: None, pages: 0, split_at: LONG }
+        Self { from: None, until: None, after: None, pages: 0, split_at: LONG, first: None, flat: false }
     }
+}
+
+/// Where the rest of a range may be split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Middle {
+    /// Before this folder.
+    Folder(String),
+    /// Behind this key, which need not exist.
+    Behind(String),
+    /// Nowhere. Further on there may be a place.
+    Nowhere,
 }
 
 impl KeyRange {
@@ -55,12 +75,43 @@ impl KeyRange {
     }
 
     /// Gives what lies behind `middle` to a range of its own.
-    fn split(&mut self, middle: String) -> Self {
-        // Whatever sorts between this and the middle is passed over.
-        let after = just_before(&middle);
-        let until = self.until.replace(middle.clone());
-        Self { from: Some(middle), until, after, ..Self::default() }
+    fn split(&mut self, middle: Middle) -> Option<Self> {
+        let (from, after) = match middle {
+            // Whatever sorts between the two is passed over.
+            Middle::Folder(folder) => {
+                let after = just_before(&folder);
+                (folder, after)
+            }
+            // No text sorts between a key and the same with this at its end.
+            Middle::Behind(key) => (format!("{key}\0"), Some(key)),
+            Middle::Nowhere => return None,
+        };
+        let until = self.until.replace(from.clone());
+        let (first, flat) = (self.first.clone(), self.flat);
+        Some(Self { from: Some(from), until, after, first, flat, ..Self::default() })
     }
+}
+
+/// The folder of a key, with its slash, and the name in it.
+fn folder_and_name(key: &str) -> (&str, &str) {
+    key.split_at(key.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+/// A place between the keys that follow a page, if all of the page is in one folder.
+fn between_keys(range: &KeyRange, page: &[ListedEntry]) -> Option<String> {
+    let (folder, last) = folder_and_name(&page.last()?.key);
+    let mut names = Vec::with_capacity(page.len());
+    for entry in page {
+        names.push(entry.key.strip_prefix(folder).filter(|name| !name.contains('/'))?);
+    }
+    let in_folder =
+        |key: &Option<String>| key.as_deref().and_then(|key| key.strip_prefix(folder)).map(str::to_owned);
+    let first = in_folder(&range.first);
+    let first = first.as_deref().or(names.first().copied())?;
+    let until = in_folder(&range.until);
+    let name = Alphabet::of(names.iter().copied()).behind(first, last, until.as_deref())?;
+    let key = format!("{folder}{name}");
+    (!range.is_beyond(&key)).then_some(key)
 }
 
 /// A text that sorts before `key` and has little between itself and it: the key without its last character.
@@ -76,8 +127,12 @@ struct Step {
     /// The last key of the page.
     last: Option<String>,
     more: bool,
-    /// Where the rest may be split; the inner `None` if nowhere.
-    middle: Option<Option<String>>,
+    /// The first key of the page.
+    first: Option<String>,
+    /// Where the rest may be split, if that was asked for.
+    middle: Option<Middle>,
+    /// Whether no folder was found ahead.
+    flat: bool,
 }
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
@@ -94,18 +149,23 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let mut open: BTreeMap<usize, KeyRange> = ranges.into_iter().enumerate().collect();
         let mut waiting: VecDeque<usize> = open.keys().copied().collect();
         let mut active = FuturesUnordered::new();
+        let mut ready = VecDeque::new();
         let mut most = MOST_AT_ONCE;
         let mut over = false;
         loop {
             over |= self.is_over();
-            while !over && active.len() < most {
+            while !over && active.len() + ready.len() < most {
                 let Some(id) = waiting.pop_front() else { break };
                 let Some(range) = open.get(&id).cloned() else { continue };
                 let wants_split = range.pages >= range.split_at && open.len() < most;
                 active.push(async move { (id, self.step(&range, wants_split).await) });
             }
-            let Some((id, step)) = active.next().await else { return Ok(waiting.is_empty()) };
-            let Step { judged, last, more, middle } = match step {
+            let next = match ready.pop_front() {
+                Some(next) => Some(next),
+                None => active.next().await,
+            };
+            let Some((id, step)) = next else { return Ok(waiting.is_empty()) };
+            let Step { judged, last, more, first, middle, flat } = match step {
                 Ok(step) => step,
                 Err(Cut::Over) => {
                     over = true;
@@ -119,7 +179,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
                 Err(Cut::Halt(halt)) => return Err(halt),
             };
-            let finished = sink.append(&judged.rows).await?;
+            let appending = sink.append(&judged.rows);
+            let finished = meanwhile(appending, &mut active, &mut ready, MOST_AT_ONCE).await?;
             cursor.tally.add(&judged.tally);
             // The last range stays, so that a cursor at the end is told from one at the beginning.
             if !more && open.len() > 1 {
@@ -127,16 +188,20 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             } else if let Some(range) = open.get_mut(&id) {
                 range.after = last.or(range.after.take());
                 range.pages += 1;
-                match middle {
-                    Some(Some(middle)) => {
-                        let other = range.split(middle);
+                range.flat = flat;
+                range.first = range.first.take().or(first);
+                if let Some(middle) = middle {
+                    range.split_at = match middle {
+                        Middle::Folder(_) => range.split_at,
+                        // A guess: what is still there after as many pages again is still long.
+                        Middle::Behind(_) => range.pages.saturating_add(LONG),
+                        Middle::Nowhere => range.pages.saturating_mul(2),
+                    };
+                    if let Some(other) = range.split(middle) {
                         open.insert(next_id, other);
                         waiting.push_back(next_id);
                         next_id += 1;
                     }
-                    // No folder ahead; further on there may be some.
-                    Some(None) => range.split_at = range.pages.saturating_mul(2),
-                    None => {}
                 }
                 if more {
                     waiting.push_back(id);
@@ -166,15 +231,29 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let judged = self.judge_objects(&entries, None).await?;
         let more = page.continuation.is_some() && last.is_some() && !is_behind;
         let last = if is_behind { entries.last().map(|entry| entry.key.clone()) } else { last };
-        let middle = match &last {
-            Some(last) if wants_split && more => Some(self.middle(last, range.until.as_deref()).await?),
-            _ => None,
-        };
-        Ok(Step { judged, last, more, middle })
+        let (mut middle, mut flat) = (None, range.flat);
+        if let Some(last) = last.as_deref().filter(|_| wants_split && more) {
+            let between = |flat: bool| flat.then(|| between_keys(range, &entries)).flatten();
+            middle = Some(match between(flat) {
+                Some(key) => Middle::Behind(key),
+                None => match self.folder_ahead(last, range.until.as_deref()).await? {
+                    Some(folder) => {
+                        flat = false;
+                        Middle::Folder(folder)
+                    }
+                    None => {
+                        flat = true;
+                        between(flat).map_or(Middle::Nowhere, Middle::Behind)
+                    }
+                },
+            });
+        }
+        let first = entries.into_iter().next().map(|entry| entry.key);
+        Ok(Step { judged, last, more, first, middle, flat })
     }
 
     /// The folder in the middle of those between two keys.
-    async fn middle(&self, after: &str, until: Option<&str>) -> StoreResult<Option<String>> {
+    async fn folder_ahead(&self, after: &str, until: Option<&str>) -> StoreResult<Option<String>> {
         let inner = after.get(self.rule.prefix.len()..).unwrap_or_default();
         let slashes = inner.match_indices('/').map(|(at, _)| self.rule.prefix.len() + at + 1);
         let levels = std::iter::once(self.rule.prefix.len()).chain(slashes).take(LEVELS);
@@ -211,12 +290,24 @@ mod tests {
     #[test]
     fn a_range_and_what_is_split_off_have_every_key_once() {
         let mut left = KeyRange { until: Some("m/".into()), ..KeyRange::default() };
-        let right = left.split("f/".into());
+        let right = left.split(Middle::Folder("f/".into())).unwrap();
         for (key, range) in
             [("a", 0), ("e/9", 0), ("f", 0), ("f/", 1), ("f/0", 1), ("l/9", 1), ("m/", 2), ("z", 2)]
         {
             assert_eq!((left.contains(key), right.contains(key)), (range == 0, range == 1), "{key}");
         }
         assert!(right.after.unwrap().as_str() < "f/");
+    }
+
+    #[test]
+    fn a_key_at_which_a_range_is_split_belongs_to_the_left() {
+        let mut left = KeyRange::default();
+        let right = left.split(Middle::Behind("a/5".into())).unwrap();
+        for (key, is_left) in
+            [("a/", true), ("a/4~", true), ("a/5", true), ("a/5!", false), ("a/50", false), ("a/6", false)]
+        {
+            assert_eq!((left.contains(key), right.contains(key)), (is_left, !is_left), "{key}");
+        }
+        assert_eq!(right.after.as_deref(), Some("a/5"));
     }
 }

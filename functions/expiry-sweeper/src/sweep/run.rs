@@ -1,5 +1,6 @@
 //! One rule in one invocation: lease, plan, brake, act, report, and the cursor for whoever goes on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use shared::store::{DeleteItem, ObjectStore};
 
 use super::brake::{self, Circumstances};
 use super::gone::Gone;
-use super::plan_reader::PLAN_MISSING;
+use super::plan_reader::{Kept, PLAN_MISSING};
 use super::{
     Acting, Audit, Cursor, Ended, Halt, Intent, PLAN_IS_FRESH, Phase, Place, PlanFile, Progress, Sink, Sweep,
     Tally,
@@ -55,6 +56,8 @@ pub(crate) struct Request<'a, S, C, D> {
     pub(crate) sweep_id: &'a str,
     /// When it begins.
     pub(crate) started_at: Timestamp,
+    /// Whether this invocation has written to the sweep's summary.
+    pub(crate) summarised: AtomicBool,
 }
 
 /// How a rule ended in this invocation.
@@ -85,6 +88,8 @@ struct Held<'a, S, C> {
     cursor: Cursor,
     next_report: u32,
     upload: Option<UploadState>,
+    /// The last object of the plan, if it was written just now and is small.
+    kept: Option<Kept>,
     /// Whether another invocation began this sweep.
     resumed: bool,
     /// The numbers when this invocation began.
@@ -265,6 +270,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             let planned = self.list(&mut held, &mut sink, save).await;
             if let Some(file) = sink.finish().await? {
                 held.cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
+                held.kept = file.content.map(|content| Kept { number: file.number, content });
             }
             match planned {
                 Err(halt) if halt.reason.code == CLOCK_BEHIND => {
@@ -363,7 +369,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         };
         let ended = held
             .sweep
-            .act(&mut held.cursor, (intent, look_again), &mut report, save, |row| gone.add(row))
+            .act(&mut held.cursor, (intent, look_again), held.kept.take(), &mut report, save, |row| {
+                gone.add(row);
+            })
             .await?;
         let file = report.finish().await?;
         // What is not told to a CDN now is told by whoever takes this report over.
@@ -437,7 +445,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         };
         self.progress.begun(rule);
         let at_start = cursor.tally.clone();
-        Held { sweep, cursor, next_report, upload, resumed, at_start }
+        Held { sweep, cursor, next_report, upload, kept: None, resumed, at_start }
     }
 
     fn is_outdated(&self, progress: &lease::Progress) -> bool {
@@ -525,8 +533,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         reason: Option<&Reason>,
     ) -> Result<(), Halt> {
         let summary = self.summary(held, complete, reason);
+        let is_first = !self.summarised.swap(true, Ordering::Relaxed) && !held.resumed;
         let Sweep { started_at, id, .. } = &held.sweep;
-        write_summary(self.store, self.audit_bucket, *started_at, id, &[summary]).await?;
+        write_summary(self.store, self.audit_bucket, *started_at, id, &[summary], is_first).await?;
         Ok(())
     }
 

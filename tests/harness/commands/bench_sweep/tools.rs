@@ -28,6 +28,8 @@ pub(super) enum Tool {
     ExpirySweeper,
     /// `rclone delete --min-age`: age.
     Rclone,
+    /// The same, by the server's time: without a question about each object.
+    RcloneServerTime,
     /// `s5cmd rm`: all that is there.
     #[value(name = "s5cmd")]
     S5cmd,
@@ -48,6 +50,7 @@ impl Tool {
         match self {
             Self::ExpirySweeper => EXPIRY_SWEEPER,
             Self::Rclone => "rclone",
+            Self::RcloneServerTime => "rclone-server-time",
             Self::S5cmd => "s5cmd",
         }
     }
@@ -56,6 +59,7 @@ impl Tool {
         match self {
             Self::ExpirySweeper => EXPIRY_SWEEPER,
             Self::Rclone => "rclone delete --min-age",
+            Self::RcloneServerTime => "rclone … --use-server-modtime",
             Self::S5cmd => "s5cmd rm",
         }
     }
@@ -70,10 +74,11 @@ impl Tool {
     ) -> Result<Measured, Failure> {
         match self {
             Self::ExpirySweeper => sweep(arguments, endpoint, bucket, objects).await,
-            Self::Rclone => {
+            Self::Rclone | Self::RcloneServerTime => {
                 let mut command = Command::new(&arguments.rclone);
                 command
                     .args(["delete", "--min-age", "1s", "--config", ""])
+                    .args((self == Self::RcloneServerTime).then_some("--use-server-modtime"))
                     .arg(format!("bench:{bucket}/{PREFIX}"))
                     .env("RCLONE_CONFIG_BENCH_TYPE", "s3")
                     .env("RCLONE_CONFIG_BENCH_PROVIDER", "SeaweedFS")

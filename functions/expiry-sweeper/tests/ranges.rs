@@ -1,0 +1,92 @@
+//! A listing in several ranges at once sees every key exactly once, wherever it is split.
+
+#![expect(clippy::unwrap_used, reason = "what helpers of tests cannot do, fails the test")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use shared::store::{Operation, RecordingStore};
+use support::*;
+
+/// A day, and nothing is too much at once.
+fn rules() -> Value {
+    json!([rule(&json!({"expire_after": "1d", "anomaly_factor": 0}))])
+}
+
+/// Sweeps until it is done, by invocations of three seconds, and answers how many there were and how many
+/// ranges were open at once.
+async fn sweep(world: &World, step: i64) -> (usize, usize) {
+    let policy = policy(&rules());
+    let (ticking, mut most) = (world.clock.stepping(step), 0);
+    for invocation in 1..200 {
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+        if answer["complete"] == true {
+            return (invocation, most);
+        }
+        let state = world.read("audit", "sweeps/state/temp.json").await;
+        let state: Value = serde_json::from_str(&state).unwrap();
+        let ranges = &state["progress"]["cursor"]["phase"]["listing"]["ranges"];
+        most = most.max(ranges.as_array().map_or(0, Vec::len));
+    }
+    unreachable!("it does not get on");
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => (0..20_000_u32).prop_map(|n| format!("a/{n:06}")),
+        2 => any::<u32>().prop_map(|n| format!("a/{n:08x}-{n:04x}")),
+        2 => (0..4_u8, 0..3000_u32).prop_map(|(folder, n)| format!("a/f{folder}/{n}")),
+        1 => "a/[a-c0-1é~! +]{1,6}(/[a-c0-1]{1,3})?",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn every_key_is_swept_once_wherever_the_listing_is_split_and_interrupted(
+        keys in proptest::collection::btree_set(key(), 1..500),
+        page_size in 1_u16..12,
+        step in prop_oneof![Just(0_i64), Just(7)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new();
+            world.store = world.store.with_page_size(page_size);
+            for key in &keys {
+                world.put(key, key).await;
+            }
+            world.clock.advance(DAY);
+            sweep(&world, step).await;
+            world.check(&keys.into_iter().collect::<Vec<_>>(), &[]).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn keys_without_folders_are_listed_in_several_ranges_at_once() {
+    // Numbers one after the other, and names that are all over the place.
+    let numbers: BTreeSet<String> = (0..8000).map(|n| format!("a/{n:07}")).collect();
+    let names = (0..8000_u32).map(|n| format!("a/{:08x}", n.wrapping_mul(2_654_435_761))).collect();
+    for keys in [numbers, names] {
+        let mut world = World::new();
+        world.store = world.store.with_page_size(100);
+        for key in &keys {
+            world.put(key, "x").await;
+        }
+        let store = Arc::new(RecordingStore::new(world.store.clone()));
+        sweep_in(&world, store.clone(), &rules()).await;
+        let lists = store.count(Operation::List);
+        assert!((80..=110).contains(&lists), "{lists} pages instead of 80");
+
+        world.clock.advance(DAY);
+        let (invocations, most) = sweep(&world, 60).await;
+        assert!(invocations > 1 && most >= 5, "{most} ranges at once in {invocations} invocations");
+        world.check(&keys.into_iter().collect::<Vec<_>>(), &[]).await;
+    }
+}

@@ -18,7 +18,7 @@ use crate::cdn::Cdn;
 use crate::config::{Config, PolicySource};
 use crate::policy::{Mode, Policy, Rule};
 use crate::retry::retrying;
-use crate::sweep::{Progress, Request, RuleEnd, Tally, Unwatched};
+use crate::sweep::{Progress, Request, RuleEnd, Sizes, Tally, Unwatched};
 
 mod pass;
 
@@ -40,12 +40,20 @@ pub struct Deps<S, C, D> {
     cdn: D,
     config: Config,
     progress: Box<dyn Progress>,
+    sizes: Sizes,
 }
 
 impl<S, C, D> Deps<S, C, D> {
     /// Puts the parts together; nothing is read yet.
     pub fn new(store: S, clock: C, cdn: D, config: Config) -> Self {
-        Self { store, clock, cdn, config, progress: Box::new(Unwatched) }
+        Self { store, clock, cdn, config, progress: Box::new(Unwatched), sizes: Sizes::default() }
+    }
+
+    /// The same, working in pieces of other sizes.
+    #[must_use]
+    pub fn in_pieces_of(mut self, sizes: Sizes) -> Self {
+        self.sizes = sizes;
+        self
     }
 
     /// The same, watched by `progress`.
@@ -227,6 +235,7 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             sweep_id,
             started_at,
             summarised: AtomicBool::new(false),
+            sizes: self.sizes,
         }
     }
 

@@ -78,6 +78,9 @@ pub struct Progress {
     pub summary: RuleSummary,
     /// The number of the report that comes next.
     pub next_report: u32,
+    /// By what the reports of this invocation are known as its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// The report in the writing, should its writer die.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<UploadState>,
@@ -96,17 +99,21 @@ pub struct LastSweep {
     pub deleted: u64,
     /// Their size.
     pub deleted_bytes: u64,
+    /// The number of the report that comes next, should the rule be swept again under the same id.
+    #[serde(default)]
+    pub next_report: u32,
 }
 
 impl LastSweep {
     /// What is kept of a finished sweep.
-    pub fn of(sweep_id: &str, summary: &RuleSummary) -> Self {
+    pub fn of(sweep_id: &str, summary: &RuleSummary, next_report: u32) -> Self {
         Self {
             sweep_id: sweep_id.to_owned(),
             finished_at: summary.finished_at,
             scanned: summary.scanned,
             deleted: summary.deleted,
             deleted_bytes: summary.deleted_bytes,
+            next_report,
         }
     }
 }

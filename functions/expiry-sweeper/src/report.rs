@@ -21,6 +21,7 @@ mod summary;
 mod writer;
 
 pub use key_list::KeyList;
+pub(crate) use parts::PART_BYTES;
 pub use parts::UploadState;
 pub use read::{ReadError, RowDecoder, Rows, read_rows};
 pub use summary::{RuleSummary, SummaryError, SummaryReason, SweepSummary, read_summary, write_summary};

@@ -23,7 +23,7 @@ use shared::store::StoreError;
 use crate::lease::LeaseError;
 use crate::policy::Rule;
 use crate::references::ReferenceError;
-use crate::report::{ReadError, ReportTarget, SummaryError};
+use crate::report::{PART_BYTES, ReadError, ReportTarget, SummaryError};
 
 mod act;
 mod audit;
@@ -54,6 +54,26 @@ pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 /// How old a plan may be when it is acted upon without looking again.
 const PLAN_IS_FRESH: Duration = Duration::from_secs(60);
+
+/// How large the pieces are in which a sweep works. Tests make them small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// What one request deletes at most.
+    pub batch: usize,
+    /// What one request deletes at least, while there is so much.
+    pub least_batch: usize,
+    /// The rows of one object of a plan: whoever goes on reads at most so many in vain.
+    pub plan_rows: u64,
+    /// The least bytes of a part of a report or a plan that is not the last.
+    pub part_bytes: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        // What a store takes in one request, and as little as leaves it something to do side by side.
+        Self { batch: 1000, least_batch: 125, plan_rows: 100_000, part_bytes: PART_BYTES }
+    }
+}
 
 /// Hears how a sweep gets on; for a person who is watching.
 pub trait Progress: Send + Sync {
@@ -265,6 +285,7 @@ pub(crate) struct Sweep<'a, S, C> {
     /// When to stop.
     pub(crate) stop_at: Timestamp,
     pub(crate) rule: &'a Rule,
+    pub(crate) sizes: Sizes,
     /// The sweep.
     pub(crate) id: Arc<str>,
     /// When it began.
@@ -281,12 +302,12 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
         audit_bucket: &'a str,
         progress: &'a dyn Progress,
         stop_at: Timestamp,
-        rule: &'a Rule,
+        (rule, sizes): (&'a Rule, Sizes),
         (id, started_at): (&str, Timestamp),
     ) -> Self {
         let (id, pace) = (Arc::from(id), pace::Pace::default());
         let names = (Arc::from(&*rule.id), Arc::from(&*rule.bucket));
-        Self { store, clock, audit_bucket, progress, stop_at, rule, id, started_at, names, pace }
+        Self { store, clock, audit_bucket, progress, stop_at, rule, sizes, id, started_at, names, pace }
     }
 
     /// Whether it is time to stop.

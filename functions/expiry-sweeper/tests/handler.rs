@@ -624,3 +624,37 @@ async fn a_batch_of_a_distributed_map_is_swept_once_however_often_it_is_delivere
         assert_eq!(world.reported("deleted").await.len(), 49);
     }
 }
+
+#[tokio::test]
+async fn what_failed_for_now_in_a_batch_is_tried_again_when_it_is_delivered_again() {
+    use shared::store::{Fault, FaultStore, Operation};
+    let world = World::new();
+    world.fill("a/", 50).await;
+    let listed = world.store.list("files", shared::store::ListOptions::default()).await.unwrap().objects;
+    world.clock.advance(DAY);
+    let items: Vec<_> = listed
+        .iter()
+        .map(|entry| {
+            json!({"Key": entry.key, "Size": entry.size, "LastModified": entry.last_modified.as_second(),
+                   "Etag": entry.e_tag.as_ref().unwrap().quoted()})
+        })
+        .collect();
+    let event = json!({"BatchInput": {"rule": "temp", "sweep_id": "execution-1"}, "Items": items});
+    let policy = policy(&json!([daily()]));
+    let variables = [("SWEEP_POLICY", &*policy)];
+    let store = FaultStore::new(world.store.clone()).on(Operation::DeleteBatch, Fault::ErrorInBody);
+    let answer = invoke(store, &world.clock, &variables, &event, 900).await;
+    let failed = world.reported("failed").await;
+    assert!((1..50).contains(&failed.len()), "{failed:?}, {answer:?}");
+    for _ in 0..2 {
+        let answer = invoke(world.store.clone(), &world.clock, &variables, &event, 900).await.unwrap();
+        let outcome = &answer["outcomes"][0];
+        assert_eq!(
+            (&outcome["status"], &outcome["sweep"]["deleted"]),
+            (&json!("swept"), &json!(50)),
+            "{answer}"
+        );
+        assert_eq!(outcome["sweep"]["errors"], 0, "{answer}");
+    }
+    world.check(&listed.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), &[]).await;
+}

@@ -38,6 +38,71 @@ pub enum StoreErrorKind {
     Invalid,
 }
 
+impl StoreErrorKind {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::NotFound,
+        Self::NoSuchBucket,
+        Self::PreconditionFailed,
+        Self::Conflict,
+        Self::AccessDenied,
+        Self::Locked,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Truncated,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::ExpiredCredentials,
+        Self::Invalid,
+    ];
+
+    /// The stable code of a reason.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::NoSuchBucket => "no-such-bucket",
+            Self::PreconditionFailed => "precondition-failed",
+            Self::Conflict => "conflict",
+            Self::AccessDenied => "access-denied",
+            Self::Locked => "locked",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "store-unavailable",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated-body",
+            Self::TooLarge => "too-large",
+            Self::Unsupported => "unsupported-by-store",
+            Self::ExpiredCredentials => "expired-credentials",
+            Self::Invalid => "store-refused",
+        }
+    }
+
+    /// The kind of that code.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// Whether the same call may fare better later.
+    pub fn retry_class(self) -> RetryClass {
+        match self {
+            Self::Conflict
+            | Self::Throttled
+            | Self::Unavailable
+            | Self::Timeout
+            | Self::Truncated
+            | Self::ExpiredCredentials => RetryClass::Retryable,
+            Self::NotFound
+            | Self::NoSuchBucket
+            | Self::PreconditionFailed
+            | Self::AccessDenied
+            | Self::Locked
+            | Self::TooLarge
+            | Self::Unsupported
+            | Self::Invalid => RetryClass::Permanent,
+        }
+    }
+}
+
 /// A store call that failed, naming the call and the object.
 ///
 /// `Display` is one sentence without its source; log the chain once, where it ends.
@@ -74,43 +139,12 @@ impl StoreError {
 
     /// Whether a later delivery of the same record may fare better.
     pub fn retry_class(&self) -> RetryClass {
-        match self.kind {
-            StoreErrorKind::Conflict
-            | StoreErrorKind::Throttled
-            | StoreErrorKind::Unavailable
-            | StoreErrorKind::Timeout
-            | StoreErrorKind::Truncated
-            | StoreErrorKind::ExpiredCredentials => RetryClass::Retryable,
-            StoreErrorKind::NotFound
-            | StoreErrorKind::NoSuchBucket
-            | StoreErrorKind::PreconditionFailed
-            | StoreErrorKind::AccessDenied
-            | StoreErrorKind::Locked
-            | StoreErrorKind::TooLarge
-            | StoreErrorKind::Unsupported
-            | StoreErrorKind::Invalid => RetryClass::Permanent,
-        }
+        self.kind.retry_class()
     }
 
     /// The reason that an outcome carries for this error.
     pub fn reason(&self) -> Reason {
-        let code = match self.kind {
-            StoreErrorKind::NotFound => "not-found",
-            StoreErrorKind::NoSuchBucket => "no-such-bucket",
-            StoreErrorKind::PreconditionFailed => "precondition-failed",
-            StoreErrorKind::Conflict => "conflict",
-            StoreErrorKind::AccessDenied => "access-denied",
-            StoreErrorKind::Locked => "locked",
-            StoreErrorKind::Throttled => "throttled",
-            StoreErrorKind::Unavailable => "store-unavailable",
-            StoreErrorKind::Timeout => "timeout",
-            StoreErrorKind::Truncated => "truncated-body",
-            StoreErrorKind::TooLarge => "too-large",
-            StoreErrorKind::Unsupported => "unsupported-by-store",
-            StoreErrorKind::ExpiredCredentials => "expired-credentials",
-            StoreErrorKind::Invalid => "store-refused",
-        };
-        Reason::new(code, self.to_string())
+        Reason::new(self.kind.code(), self.to_string())
     }
 }
 
@@ -144,5 +178,18 @@ impl fmt::Display for StoreError {
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_of_its_own_that_leads_back_to_it() {
+        for kind in StoreErrorKind::ALL {
+            assert_eq!(StoreErrorKind::of_code(kind.code()), Some(kind));
+        }
+        assert_eq!(StoreErrorKind::of_code("not-attempted"), None);
     }
 }

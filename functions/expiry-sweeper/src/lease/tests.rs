@@ -44,6 +44,7 @@ fn progress(cursor: &str) -> Progress {
         cursor: cursor.into(),
         summary: summary(),
         next_report: 2,
+        writer: None,
         upload: None,
     }
 }
@@ -105,7 +106,7 @@ async fn an_interrupted_sweep_leaves_its_cursor_and_a_finished_one_its_numbers()
         first.release(&store, at(1), End::Interrupted(Box::new(progress("k")))).await.unwrap();
         let second = lease(&store, &claim("second", 2, 15), conditional).await;
         assert_eq!(second.progress(), Some(&progress("k")));
-        let last = LastSweep::of("s1", &summary());
+        let last = LastSweep::of("s1", &summary(), 2);
         second.release(&store, at(3), End::Finished(last.clone())).await.unwrap();
         assert_eq!(last_sweep(&store, "audit", "temp").await.unwrap(), Some(last.clone()));
         let third = lease(&store, &claim("third", 4, 15), conditional).await;
@@ -183,7 +184,7 @@ async fn a_lease_costs_two_calls_and_each_note_one() {
     let mut first = lease(&store, &claim("first", 0, 15), true).await;
     assert_eq!(store.take().len(), 2);
     first.save(&store, at(1), progress("a")).await.unwrap();
-    first.release(&store, at(2), End::Finished(LastSweep::of("s1", &summary()))).await.unwrap();
+    first.release(&store, at(2), End::Finished(LastSweep::of("s1", &summary(), 2))).await.unwrap();
     assert_eq!(store.take().len(), 2);
 }
 
@@ -239,7 +240,7 @@ fn the_document_reads_as_documented() {
         updated_at: at(0),
         lease: None,
         progress: None,
-        last: Some(LastSweep::of("s1", &summary())),
+        last: Some(LastSweep::of("s1", &summary(), 2)),
     };
     let json = serde_json::to_value(&state).unwrap();
     assert_eq!(
@@ -247,7 +248,7 @@ fn the_document_reads_as_documented() {
         serde_json::json!({
             "version": 1, "rule": "temp", "updated_at": "2026-11-21T07:00:00Z", "lease": null, "progress": null,
             "last": {"sweep_id": "s1", "finished_at": "2026-11-21T07:01:00Z", "scanned": 10, "deleted": 4,
-                     "deleted_bytes": 20}
+                     "deleted_bytes": 20, "next_report": 2}
         })
     );
     assert_eq!(serde_json::from_value::<State>(json).unwrap(), state);

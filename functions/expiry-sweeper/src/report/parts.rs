@@ -12,7 +12,7 @@ use shared::store::{
 use crate::retry::retrying;
 
 /// The least size of a part that is not the last (S3 User Guide, multipart upload limits).
-pub(super) const PART_BYTES: usize = 5 << 20;
+pub(crate) const PART_BYTES: usize = 5 << 20;
 
 /// What was written by one request and has no more than this can be had back without another.
 const KEPT_BYTES: usize = 2 << 20;
@@ -47,6 +47,8 @@ pub(super) struct PartWriter {
     pub(super) buffer: Vec<u8>,
     upload: Option<(String, Vec<(u16, ETag)>)>,
     bytes: u64,
+    /// The least size of a part that is not the last.
+    pub(super) part_bytes: usize,
     /// What was written, where that was little.
     pub(super) kept: Option<Bytes>,
 }
@@ -54,7 +56,8 @@ pub(super) struct PartWriter {
 impl PartWriter {
     pub(super) fn new(object: ObjectRef, token: &str, content_type: &'static str) -> Self {
         let (buffer, token) = (Vec::new(), token.to_owned());
-        Self { object, token, content_type, buffer, upload: None, bytes: 0, kept: None }
+        let part_bytes = PART_BYTES;
+        Self { object, token, content_type, buffer, upload: None, bytes: 0, part_bytes, kept: None }
     }
 
     fn options(&self) -> PutOptions {
@@ -72,15 +75,15 @@ impl PartWriter {
     /// Sets a whole part's memory aside once it is clear that it will be needed. Growing by doubling would
     /// leave holes behind that nothing else fits into.
     pub(super) fn make_room(&mut self) {
-        let whole = PART_BYTES + PART_BYTES / 8;
-        if self.buffer.len() > PART_BYTES / 16 && self.buffer.capacity() < whole {
+        let whole = self.part_bytes + self.part_bytes / 8;
+        if self.buffer.len() > self.part_bytes / 16 && self.buffer.capacity() < whole {
             self.buffer.reserve_exact(whole - self.buffer.len());
         }
     }
 
     /// Whether a part should be sent.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() >= PART_BYTES
+        self.buffer.len() >= self.part_bytes
     }
 
     /// Whether the object's key can no longer be changed.
@@ -111,8 +114,6 @@ impl PartWriter {
                 self.upload.insert((id, Vec::new()))
             }
         };
-        let part = Bytes::from(mem::take(&mut self.buffer));
-        let length = part.len() as u64;
         let number = u16::try_from(parts.len() + 1).map_err(|_| {
             let resource = self.object.to_string();
             StoreError::new(
@@ -122,10 +123,20 @@ impl PartWriter {
                 "more parts than an object may have",
             )
         })?;
-        let e_tag = retrying(|| store.upload_part(&self.object, upload_id, number, part.clone())).await?;
-        parts.push((number, e_tag));
-        self.bytes += length;
-        Ok(())
+        let part = Bytes::from(mem::take(&mut self.buffer));
+        let sent = retrying(|| store.upload_part(&self.object, upload_id, number, part.clone())).await;
+        match sent {
+            Ok(e_tag) => {
+                parts.push((number, e_tag));
+                self.bytes += part.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // Nothing that was appended is dropped: the next call sends it.
+                self.buffer = part.into();
+                Err(error)
+            }
+        }
     }
 
     /// Writes what is held and makes the whole visible. [`StoreErrorKind::PreconditionFailed`] means that
@@ -160,6 +171,12 @@ impl PartWriter {
         }
     }
 
+    /// Whether what has this metadata was written by the writer with `token`. What says nothing of its writer
+    /// may be anybody's.
+    pub(super) fn is_by(metadata: &Metadata, token: &str) -> bool {
+        metadata.get(WRITTEN_BY).is_some_and(|written_by| written_by == token)
+    }
+
     /// The writing failed, but it may have been an attempt of its own that it met, or an answer that was lost.
     async fn settle(&self, store: &impl ObjectStore, error: StoreError) -> StoreResult<()> {
         let doubtful = matches!(
@@ -174,7 +191,7 @@ impl PartWriter {
             return Err(error);
         }
         match retrying(|| store.head(&self.object)).await {
-            Ok(meta) if meta.metadata.get(WRITTEN_BY) == Some(&self.token) => Ok(()),
+            Ok(meta) if Self::is_by(&meta.metadata, &self.token) => Ok(()),
             Ok(_) => Err(StoreError::new(
                 StoreErrorKind::PreconditionFailed,
                 error.action,

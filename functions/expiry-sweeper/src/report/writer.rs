@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::object_ref::ObjectRef;
-use shared::store::{ObjectStore, StoreErrorKind, StoreResult};
+use shared::store::{ObjectStore, StoreError, StoreErrorKind, StoreResult};
 
 use super::parts::{self, PartWriter, UploadState};
 use super::{Row, encode, header};
@@ -13,7 +13,7 @@ use crate::retry::retrying;
 const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
 /// How many names are tried before a report's writer gives up.
-const MAX_NAMES: u32 = 20;
+const MAX_NAMES: u32 = 100;
 
 /// Which reports are meant: those of one rule in one sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,13 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         Self { store, target, number, parts, rows: 0, rows_sent: 0 }
     }
 
+    /// The same in parts of at least `bytes` bytes, which not every store takes.
+    #[must_use]
+    pub fn in_parts_of(mut self, bytes: usize) -> Self {
+        self.parts.part_bytes = bytes;
+        self
+    }
+
     /// Appends a group of rows, and sends a part where there is enough for one.
     ///
     /// # Errors
@@ -117,13 +124,24 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
             return Ok(());
         }
         for _ in 0..MAX_NAMES {
-            // Who may not list is told 403 of what is not there; the completion's condition decides then.
-            if retrying(|| self.store.head(&self.parts.object)).await.is_err() {
-                break;
+            match retrying(|| self.store.head(&self.parts.object)).await {
+                Ok(_) => self.next_name(),
+                // Who may not list is told 403 of what is not there; the completion's condition decides then.
+                Err(error)
+                    if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::AccessDenied) =>
+                {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
-            self.next_name();
         }
-        Ok(())
+        Err(self.no_name())
+    }
+
+    fn no_name(&self) -> StoreError {
+        let resource = self.parts.object.to_string();
+        let detail = "every name that was tried is taken";
+        StoreError::new(StoreErrorKind::PreconditionFailed, "s3:PutObject", resource, detail)
     }
 
     fn next_name(&mut self) {
@@ -140,18 +158,43 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         if self.rows == 0 && self.number > 1 {
             return Ok(None);
         }
-        for _ in 0..MAX_NAMES {
-            match self.parts.finish(self.store).await {
-                Err(error) if error.kind == StoreErrorKind::PreconditionFailed && !self.parts.is_begun() => {
-                    self.next_name();
-                }
-                Err(error) => return Err(error),
-                Ok(()) => break,
+        let mut names = 1;
+        while let Err(error) = self.parts.finish(self.store).await {
+            if error.kind != StoreErrorKind::PreconditionFailed || self.parts.is_begun() {
+                return Err(error);
             }
+            if names == MAX_NAMES {
+                return Err(self.no_name());
+            }
+            names += 1;
+            self.next_name();
         }
         let size_bytes = self.parts.bytes();
         let PartWriter { object, kept: content, .. } = self.parts;
         Ok(Some(ReportFile { object, number: self.number, rows: self.rows, size_bytes, content }))
+    }
+
+    /// The report from `number` on that the writer with `token` has finished, and its number. Names may be
+    /// taken by an earlier sweep of the rule under the same id.
+    ///
+    /// # Errors
+    /// What the store says after several attempts.
+    pub async fn find(
+        store: &S,
+        target: &ReportTarget,
+        number: u32,
+        token: &str,
+    ) -> StoreResult<Option<(u32, ObjectRef)>> {
+        for number in (number.max(1)..).take(MAX_NAMES as usize) {
+            let object = ObjectRef::new(&*target.bucket, target.key(number));
+            match retrying(|| store.head(&object)).await {
+                Ok(meta) if PartWriter::is_by(&meta.metadata, token) => return Ok(Some((number, object))),
+                Ok(_) => {}
+                Err(error) if error.kind == StoreErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Finishes the report of an invocation that died, as far as it had come. `false` where its upload is

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
+use shared::outcome::RetryClass;
 use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::batch::{Done, Fate, Item};
@@ -48,7 +49,8 @@ type Taken = Result<(Vec<Item>, Place), Halt>;
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Goes on with the plan from the cursor's place, reporting to `report`. `kept` is what the caller still has
     /// of the plan. `save` is called with the cursor and what is safe of the report, whenever that has grown;
-    /// `deleted` with each row that is gone.
+    /// `deleted` with each row that is gone. Also answers whether it is known what became of everything that was
+    /// asked for; if not, the cursor stands before it.
     ///
     /// # Errors
     /// The report cannot be written. What was deleted since the cursor was saved is then found out by whoever
@@ -61,12 +63,15 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         report: &mut ReportWriter<'_, S>,
         mut save: impl AsyncFnMut(&Cursor, Option<UploadState>) -> Result<(), Halt>,
         mut deleted: impl FnMut(&Row),
-    ) -> Result<Ended, Halt> {
-        let Phase::Acting(Acting { place, .. }) = cursor.phase.clone() else { return Ok(Ended::Complete) };
+    ) -> Result<(Ended, bool), Halt> {
+        let Phase::Acting(Acting { place, .. }) = cursor.phase.clone() else {
+            return Ok((Ended::Complete, true));
+        };
         let verifier = (look_again && self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
-        let (target, files, most) = (self.plan_target(), cursor.plan.clone(), batch_of(self.rule));
-        let reader = PlanReader::new(self.store, target, files, place, most, kept);
+        let (target, files, most) =
+            (self.plan_target(), cursor.plan.clone(), batch_of(self.rule, self.sizes));
+        let reader = PlanReader::new(self.store, target, files, place, (self.sizes.least_batch, most), kept);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
@@ -88,20 +93,30 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         });
         let most = groups_at_once(self.rule);
         let mut carried_out = pin!(carried_out.buffered(most));
-        let (mut ready, mut halted) = (VecDeque::new(), None);
+        let (mut ready, mut halted, mut all_settled) = (VecDeque::new(), None, true);
         loop {
             let next = match ready.pop_front() {
                 Some(done) => Some(done),
                 None => carried_out.next().await,
             };
             let Some(done) = next else { break };
-            let (Done { rows, tally, halt }, end) = match done {
+            let (Done { rows, tally, settled, halt }, end) = match done {
                 Ok(done) => done,
                 Err(halt) => {
                     halted.get_or_insert(halt);
                     continue;
                 }
             };
+            // What is in flight is waited for, so that its rows are reported.
+            if let Some(halt) = halt {
+                stopping.store(true, Ordering::Relaxed);
+                halted.get_or_insert(halt);
+            }
+            // Rows are reported in the order of the plan, so that what follows waits with what is not settled.
+            all_settled &= settled;
+            if !all_settled {
+                continue;
+            }
             let safe_before = report.state().map_or(0, |state| state.rows);
             // While a part of the report is on its way, the deleting goes on.
             meanwhile(report.append(&rows), &mut carried_out, &mut ready, most).await?;
@@ -115,47 +130,54 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 save(cursor, Some(state)).await?;
             }
             self.progress.deleted(self.rule, &cursor.tally);
-            // What is in flight is waited for, so that its rows are reported.
-            if let Some(halt) = halt {
-                stopping.store(true, Ordering::Relaxed);
-                halted.get_or_insert(halt);
-            }
         }
-        Ok(match halted {
+        let ended = match halted {
+            // Time was over, and there was no other attempt for that reason.
+            Some(halt) if halt.retry == RetryClass::Retryable && self.is_over() => Ended::Over,
             Some(halt) => Ended::Halted(halt),
             None if exhausted.load(Ordering::Relaxed) => Ended::Complete,
             None => Ended::Over,
-        })
+        };
+        Ok((ended, all_settled))
     }
 
     /// Takes over the report of an invocation that died, as far as it is safe at the store: moves the cursor
-    /// behind its rows, and answers whether there was any.
+    /// behind its rows, and answers its number. `None` where there is none. `number` is where that invocation
+    /// began to look for a free name, `writer` is by what its reports are known.
     pub(crate) async fn take_over(
         &self,
         cursor: &mut Cursor,
         number: u32,
-        upload: Option<&UploadState>,
+        (writer, upload): (Option<&str>, Option<&UploadState>),
         mut deleted: impl FnMut(&Row),
-    ) -> Result<bool, Halt> {
-        let Phase::Acting(acting) = cursor.phase.clone() else { return Ok(false) };
-        let object = match upload {
-            Some(state) => {
+    ) -> Result<Option<u32>, Halt> {
+        let Phase::Acting(acting) = cursor.phase.clone() else { return Ok(None) };
+        let (number, object) = match (upload, writer) {
+            (Some(state), _) => {
                 if !ReportWriter::salvage(self.store, self.audit_bucket, state).await? {
                     // Its parts are gone, so that the rows are written once more from where it began.
                     cursor.phase =
                         Phase::Acting(Acting { place: acting.begun, clean: false, ..acting.clone() });
                     cursor.tally = acting.before;
-                    return Ok(false);
+                    return Ok(None);
                 }
-                ObjectRef::new(self.audit_bucket, &*state.key)
+                let mut numbers = number..;
+                let number = numbers.find(|number| self.report().key(*number) == state.key);
+                (number.unwrap_or_default(), ObjectRef::new(self.audit_bucket, &*state.key))
             }
-            None => ObjectRef::new(self.audit_bucket, self.report().key(number)),
+            (None, Some(writer)) => {
+                match ReportWriter::find(self.store, &self.report(), number, writer).await? {
+                    Some(found) => found,
+                    None => return Ok(None),
+                }
+            }
+            (None, None) => (number, ObjectRef::new(self.audit_bucket, self.report().key(number))),
         };
         let mut tally = acting.before.clone();
         let mut rows = 0;
         let mut bytes = match Ranges::open(self.store, &object).await {
             Ok(bytes) => bytes,
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let mut decoder = RowDecoder::new();
@@ -176,7 +198,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         cursor.phase = Phase::Acting(Acting { begun: place, before: tally.clone(), place, clean: false });
         cursor.tally = tally;
         cursor.reports.push(object.to_string());
-        Ok(true)
+        Ok(Some(number))
     }
 }
 

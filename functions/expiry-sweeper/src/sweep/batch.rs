@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
-use shared::outcome::RetryClass;
+use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
 
 use super::plan::LOOKUPS_AT_ONCE;
@@ -31,15 +31,21 @@ pub(super) enum Fate {
     Changed(Option<&'static str>),
     /// Kept, because it is held.
     Held(&'static str),
-    /// Kept, because it could not be deleted.
-    Failed {
-        /// The stable code.
-        code: &'static str,
-        /// Whether another run may delete it.
-        retry: RetryClass,
-    },
+    /// Kept, because it could not be deleted, for the reason of this stable code.
+    Failed(&'static str),
+    /// It may be gone, as no answer came; whoever looks again finds out.
+    Unknown(&'static str),
     /// Deleted just now.
     Deleted,
+}
+
+impl Fate {
+    /// Why an invocation ends that does not know what became of a row.
+    fn unknown(&self) -> Option<Halt> {
+        let Self::Unknown(code) = self else { return None };
+        let message = "It is not known whether deletes took place, as their answers did not come.";
+        Some(Halt { reason: Reason::new(code, message), retry: RetryClass::Retryable })
+    }
 }
 
 /// A row and what is to become of it.
@@ -52,6 +58,8 @@ pub(super) struct Item {
 pub(super) struct Done {
     pub(super) rows: Vec<Row>,
     pub(super) tally: Tally,
+    /// Whether it is known of every row what became of it. If not, the rows must not be reported.
+    pub(super) settled: bool,
     /// Why it makes no sense to go on.
     pub(super) halt: Option<Halt>,
 }
@@ -60,8 +68,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Deletes what is to be deleted. Every row comes back with its result.
     pub(super) async fn carry_out(&self, mut items: Vec<Item>, look_again: bool) -> Done {
         let halt = self.delete_all(&mut items, look_again).await.err();
+        let halt = halt.or_else(|| items.iter().find_map(|item| item.fate.unknown()));
         let now = self.clock.now();
         let mut tally = Tally::default();
+        let settled = !items.iter().any(|item| matches!(item.fate, Fate::Unknown(_)));
         let rows = items
             .into_iter()
             .map(|Item { mut row, fate }| {
@@ -70,18 +80,13 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                     Fate::Gone => (RowResult::Deleted, Some(GONE)),
                     Fate::Changed(why) => (RowResult::Changed, *why),
                     Fate::Held(why) => (RowResult::Held, Some(*why)),
-                    Fate::Failed { code, .. } => (RowResult::Failed, Some(*code)),
+                    Fate::Failed(code) | Fate::Unknown(code) => (RowResult::Failed, Some(*code)),
                     // The whole request was refused, which `halt` tells.
                     Fate::Delete => {
                         let code = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
                         (RowResult::Failed, Some(code))
                     }
                 };
-                if let (RowResult::Failed, Fate::Failed { retry: RetryClass::Retryable, .. }) =
-                    (result, &fate)
-                {
-                    tally.retryable_errors += 1;
-                }
                 let was_held = row.result == RowResult::Held;
                 row.deleted_at = (result == RowResult::Deleted).then_some(now);
                 row.result = result;
@@ -93,7 +98,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 row
             })
             .collect();
-        Done { rows, tally, halt }
+        Done { rows, tally, settled, halt }
     }
 
     async fn delete_all(&self, items: &mut [Item], look_again: bool) -> Result<(), Halt> {
@@ -154,8 +159,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     async fn abort(&self, row: &Row) -> StoreResult<Option<Fate>> {
         let object = ObjectRef::new(&*row.bucket, &*row.key);
         let upload_id = row.version_id.as_deref().unwrap_or_default();
-        retrying(|| self.store.abort_upload(&object, upload_id)).await?;
-        Ok(Some(Fate::Deleted))
+        match retrying(|| self.store.abort_upload(&object, upload_id)).await {
+            Ok(()) => Ok(Some(Fate::Deleted)),
+            Err(error) if may_have_had_effect(&error) => Ok(Some(Fate::Unknown(error.kind.code()))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where a delete cannot have a condition, looks at the object just before: not the same, but the best.
@@ -184,6 +192,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     async fn delete_batch(&self, items: &mut [Item]) -> Result<(), Halt> {
         let conditional = self.store.capabilities().conditional_delete;
         let bucket = &self.rule.bucket;
+        // Whether an attempt may have had an effect that no answer told of.
+        let mut doubtful = false;
         for attempt in 1..=MAX_ATTEMPTS {
             let waiting: Vec<usize> = (0..items.len())
                 .filter(|index| items.get(*index).is_some_and(|item| matches!(item.fate, Fate::Delete)))
@@ -207,6 +217,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             };
             match answer {
                 Ok(results) => {
+                    doubtful = false;
                     let mut throttled = false;
                     for (index, result) in waiting.into_iter().zip(results) {
                         let Some(item) = items.get_mut(index) else { continue };
@@ -219,16 +230,25 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                     if throttled { self.pace.slow_down() } else { self.pace.go_on() }
                 }
                 Err(error) if error.retry_class() == RetryClass::Retryable && !is_last => {
+                    doubtful |= may_have_had_effect(&error);
                     if error.kind == StoreErrorKind::Throttled {
                         self.pace.slow_down();
                     }
                 }
-                Err(error) if error.retry_class() == RetryClass::Retryable => {
+                Err(error) => {
+                    doubtful |= may_have_had_effect(&error);
+                    let is_final = error.retry_class() == RetryClass::Permanent;
+                    if is_final && !doubtful {
+                        return Err(error.into());
+                    }
+                    let code = error.kind.code();
                     for item in items.iter_mut().filter(|item| matches!(item.fate, Fate::Delete)) {
-                        item.fate = failed(&error);
+                        item.fate = if doubtful { Fate::Unknown(code) } else { Fate::Failed(code) };
+                    }
+                    if is_final || doubtful {
+                        return Err(error.into());
                     }
                 }
-                Err(error) => return Err(error.into()),
             }
             if items.iter().any(|item| matches!(item.fate, Fate::Delete)) {
                 pause(attempt).await;
@@ -247,8 +267,12 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 // Some stores say so of what is not there at all.
                 let object = ObjectRef::new(&*row.bucket, &*row.key);
                 match retrying(|| self.store.head(&object)).await {
+                    Ok(_) => Some(Fate::Changed(None)),
                     Err(error) if error.kind == StoreErrorKind::NotFound => Some(Fate::Gone),
-                    _ => Some(Fate::Changed(None)),
+                    Err(error) if error.retry_class() == RetryClass::Retryable => {
+                        Some(Fate::Unknown(error.kind.code()))
+                    }
+                    Err(_) => Some(Fate::Changed(None)),
                 }
             }
             StoreErrorKind::Locked => Some(Fate::Held("locked")),
@@ -265,6 +289,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 }
 
+/// Whether what was asked for may have been done although the answer is this.
+fn may_have_had_effect(error: &StoreError) -> bool {
+    matches!(error.kind, StoreErrorKind::Timeout | StoreErrorKind::Unavailable | StoreErrorKind::Truncated)
+}
+
 fn failed(error: &StoreError) -> Fate {
-    Fate::Failed { code: error.reason().code, retry: error.retry_class() }
+    Fate::Failed(error.kind.code())
 }

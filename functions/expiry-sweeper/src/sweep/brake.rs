@@ -89,6 +89,7 @@ mod tests {
             scanned: deleted,
             deleted,
             deleted_bytes: 0,
+            next_report: 2,
         }
     }
 

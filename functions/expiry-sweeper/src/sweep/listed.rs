@@ -2,7 +2,10 @@
 //!
 //! Whoever lists delivers a batch again that did not end well. So no cursor and no plan is needed: what an
 //! attempt deleted without reporting it is found to be gone by the next one, and the name of a batch's report
-//! follows from its content, so that it is written once.
+//! follows from its content, so that it is written once. What an attempt reported as failed for now is tried
+//! again by the next one, in a report of its own.
+
+use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 use shared::clock::Clock;
@@ -28,7 +31,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         self.listed(rule, entries).await.unwrap_or_else(RuleEnd::halted)
     }
 
-    async fn listed(&'a self, rule: &'a Rule, entries: Vec<ListedEntry>) -> Result<RuleEnd, Halt> {
+    async fn listed(&'a self, rule: &'a Rule, mut entries: Vec<ListedEntry>) -> Result<RuleEnd, Halt> {
         if rule.target() != Target::Objects {
             let message = "The rule is about uploads or versions, which nobody can list for it; sweep it by a schedule.";
             return Err(Halt::permanent("not-for-batches", message));
@@ -37,9 +40,15 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let sweep = self.sweep(rule, (self.sweep_id, self.started_at));
         let report_name = format!("{}.{}", rule.id, name_of(&entries));
         let target = sweep.target(report_name.clone());
-        if let Some(tally) = self.reported(&target).await? {
-            let report = ObjectRef::new(self.audit_bucket, target.key(1)).to_string();
-            return Ok(self.listed_end(&sweep, &tally, &report));
+        let Reported { reports, mut tally, settled } = self.reported(&target).await?;
+        if reports > 0 {
+            if tally.retryable_errors == 0 {
+                let report = ObjectRef::new(self.audit_bucket, target.key(reports)).to_string();
+                return Ok(self.listed_end(&sweep, &tally, &report));
+            }
+            entries.retain(|entry| !settled.contains(&entry.key));
+            tally.errors = tally.errors.saturating_sub(tally.retryable_errors);
+            tally.retryable_errors = 0;
         }
         let over = || Halt {
             reason: Reason::new("deadline", "The batch was not finished before the deadline."),
@@ -52,12 +61,14 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         };
         drop(references);
         let mut halted = None;
-        let mut tally = judged.tally;
-        let mut report = ReportWriter::open(self.store, target, 1, &self.token);
+        let planned = judged.tally.expired.saturating_sub(judged.tally.held);
+        if reports == 0 {
+            tally = judged.tally;
+        }
+        let mut report = ReportWriter::open(self.store, target, reports + 1, &self.token);
         if self.mode == Mode::Plan {
             report.append(&judged.rows).await?;
         } else {
-            let planned = tally.expired.saturating_sub(tally.held);
             if let Some(most) = rule.caps.max_deletes.filter(|most| planned > *most) {
                 let message =
                     format!("{planned} of one batch would be deleted, more than max_deletes, {most}.");
@@ -72,9 +83,13 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 if sweep.is_over() {
                     return Err(over());
                 }
-                let group = rows.by_ref().take(batch_of(rule)).collect();
+                let group = rows.by_ref().take(batch_of(rule, self.sizes)).collect();
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
-                let Done { rows, tally: added, halt } = sweep.carry_out(items, true).await;
+                let Done { rows, tally: added, settled, halt } = sweep.carry_out(items, true).await;
+                if let (false, Some(halt)) = (settled, &halt) {
+                    // Another attempt finds out.
+                    return Err(halt.clone());
+                }
                 report.append(&rows).await?;
                 rows.iter().filter(|row| row.result == RowResult::Deleted).for_each(|row| gone.add(row));
                 tally.add(&added);
@@ -111,26 +126,50 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         sweep.end(outcome, tally, tally.clone(), (true, false), None, Some(report))
     }
 
-    /// The numbers of the report that an earlier attempt has written.
-    async fn reported(&self, target: &ReportTarget) -> Result<Option<Tally>, Halt> {
-        let object = ObjectRef::new(self.audit_bucket, target.key(1));
-        let mut bytes = match Ranges::open(self.store, &object).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let (mut tally, mut decoder) = (Tally::default(), RowDecoder::new());
-        while let Some(bytes) = bytes.next().await? {
-            for row in decoder.push(&bytes)? {
-                tally.expired += 1;
-                tally.expired_bytes += row.size_bytes.unwrap_or_default();
-                tally.add(&Tally::of_result(&row));
+    /// What earlier attempts have reported.
+    async fn reported(&self, target: &ReportTarget) -> Result<Reported, Halt> {
+        let mut reported = Reported::default();
+        loop {
+            let object = ObjectRef::new(self.audit_bucket, target.key(reported.reports + 1));
+            let mut bytes = match Ranges::open(self.store, &object).await {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(reported),
+                Err(error) => return Err(error.into()),
+            };
+            let Reported { reports, tally, settled } = &mut reported;
+            // What was due before and failed for now stands in this report again.
+            let again = std::mem::take(&mut tally.retryable_errors);
+            tally.errors = tally.errors.saturating_sub(again);
+            let mut decoder = RowDecoder::new();
+            while let Some(bytes) = bytes.next().await? {
+                for row in decoder.push(&bytes)? {
+                    let result = Tally::of_result(&row);
+                    if *reports == 0 {
+                        tally.expired += 1;
+                        tally.expired_bytes += row.size_bytes.unwrap_or_default();
+                    }
+                    tally.add(&result);
+                    if result.retryable_errors == 0 {
+                        settled.insert(row.key);
+                    }
+                }
             }
+            decoder.finish()?;
+            tally.scanned = tally.expired;
+            *reports += 1;
         }
-        decoder.finish()?;
-        tally.scanned = tally.expired;
-        Ok(Some(tally))
     }
+}
+
+/// What earlier attempts at a batch have reported.
+#[derive(Default)]
+struct Reported {
+    /// How many reports there are.
+    reports: u32,
+    /// Their numbers.
+    tally: Tally,
+    /// The keys that need no other attempt.
+    settled: BTreeSet<String>,
 }
 
 /// What tells batches apart: the digest of what is in them.

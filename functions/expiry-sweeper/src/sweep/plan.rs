@@ -6,11 +6,12 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
+use shared::outcome::RetryClass;
 use shared::store::{ListedEntry, ListedVersion, ObjectStore, PendingUpload, StoreErrorKind, StoreResult};
 
 use super::audit::Audit;
 use super::source::{Next, Page, page};
-use super::{CLOCK_TOLERANCE, Cursor, Halt, Phase, PlanFile, Position, Sweep, Tally};
+use super::{CLOCK_TOLERANCE, Cursor, Halt, Phase, PlanFile, Position, Sizes, Sweep, Tally};
 use crate::decision::{Decision, Facts, Keep, OwnTime, decide, in_metadata, in_tags, needs_own_time};
 use crate::policy::{Criterion, OwnExpiry, Rule, Target};
 use crate::report::{Action, ReportFile, ReportTarget, ReportWriter, Row, RowResult};
@@ -18,9 +19,6 @@ use crate::retry::retrying;
 
 /// Requests about single objects in flight.
 pub(super) const LOOKUPS_AT_ONCE: usize = 32;
-
-/// The rows of one object of a plan: whoever goes on reads at most so many in vain.
-const ROWS_PER_FILE: u64 = 100_000;
 
 /// Where the rows of a plan go.
 pub(crate) struct Sink<'s, S> {
@@ -30,18 +28,28 @@ pub(crate) struct Sink<'s, S> {
     number: u32,
     writer: Option<ReportWriter<'s, S>>,
     rows_per_file: u64,
+    part_bytes: usize,
+    /// Whether rows may have got lost, or are there although nobody counted them.
+    broken: bool,
 }
 
 impl<'s, S: ObjectStore> Sink<'s, S> {
     /// A plan of several objects, of which `number` is the next one.
-    pub(crate) fn plan(store: &'s S, target: ReportTarget, token: &'s str, number: u32) -> Self {
-        Self { store, target, token, number, writer: None, rows_per_file: ROWS_PER_FILE }
+    pub(crate) fn plan(
+        store: &'s S,
+        target: ReportTarget,
+        token: &'s str,
+        number: u32,
+        Sizes { plan_rows: rows_per_file, part_bytes, .. }: Sizes,
+    ) -> Self {
+        Self { store, target, token, number, writer: None, rows_per_file, part_bytes, broken: false }
     }
 
     /// One report, written also if it has no rows.
     pub(crate) fn report(store: &'s S, target: ReportTarget, token: &'s str, number: u32) -> Self {
         let writer = Some(ReportWriter::open(store, target.clone(), number, token));
-        Self { store, target, token, number, writer, rows_per_file: u64::MAX }
+        let part_bytes = Sizes::default().part_bytes;
+        Self { store, target, token, number, writer, rows_per_file: u64::MAX, part_bytes, broken: false }
     }
 
     /// Appends rows; answers the object that is finished by them, if one is.
@@ -50,10 +58,21 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
             return Ok(None);
         }
         let (store, target, number, token) = (self.store, &self.target, self.number, self.token);
-        let writer =
-            self.writer.get_or_insert_with(|| ReportWriter::open(store, target.clone(), number, token));
+        let writer = self.writer.get_or_insert_with(|| {
+            ReportWriter::open(store, target.clone(), number, token).in_parts_of(self.part_bytes)
+        });
+        // Until it is known to have succeeded.
+        self.broken = true;
         writer.append(rows).await?;
-        if writer.rows() < self.rows_per_file { Ok(None) } else { self.finish().await }
+        let finished = if writer.rows() < self.rows_per_file { None } else { self.finish().await? };
+        self.broken = false;
+        Ok(finished)
+    }
+
+    /// Whether what was written does not agree with what was counted, because writing failed. It must not be
+    /// finished then: who goes on begins where the cursor was saved last.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Finishes what was begun.
@@ -411,7 +430,14 @@ impl Tally {
             }
             RowResult::Changed => tally.changed = 1,
             RowResult::Held => tally.held = 1,
-            RowResult::Failed => tally.errors = 1,
+            RowResult::Failed => {
+                tally.errors = 1;
+                // Read from the row, so that whoever takes a report over counts as its writer did. A code
+                // that is not a store's is no final answer.
+                let kind = row.error.as_deref().and_then(StoreErrorKind::of_code);
+                let again = kind.is_none_or(|kind| kind.retry_class() == RetryClass::Retryable);
+                tally.retryable_errors = again.into();
+            }
         }
         tally
     }

@@ -7,19 +7,13 @@ use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::pace::MOST_AT_ONCE;
-use super::{Halt, Place, PlanFile};
+use super::{Halt, Place, PlanFile, Sizes};
 use crate::policy::{Rule, Target};
 use crate::ranges::Ranges;
 use crate::report::{ReportTarget, Row, RowDecoder};
 
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
-
-/// What one request deletes at most: what a store takes.
-pub(super) const BATCH: usize = 1000;
-
-/// What one request deletes at least, while there is so much.
-const LEAST_BATCH: usize = 125;
 
 /// Into how many groups the rest of a plan is shared out, within these bounds.
 const SHARES: u64 = 8;
@@ -45,8 +39,8 @@ fn is_costly(rule: &Rule) -> bool {
 }
 
 /// How many rows of the rule are carried out together at most.
-pub(super) fn batch_of(rule: &Rule) -> usize {
-    if is_costly(rule) { COSTLY_BATCH } else { BATCH }
+pub(super) fn batch_of(rule: &Rule, sizes: Sizes) -> usize {
+    if is_costly(rule) { COSTLY_BATCH.min(sizes.batch) } else { sizes.batch }
 }
 
 /// How many groups of the rule are under way.
@@ -56,9 +50,9 @@ pub(super) fn groups_at_once(rule: &Rule) -> usize {
 
 /// How many of `left` rows are carried out together: less than `most` where there would be less to do than can
 /// be done at once, and towards the end, so that the last requests end together.
-fn group_size(left: u64, most: usize) -> usize {
+fn group_size(left: u64, (least, most): (usize, usize)) -> usize {
     let share = left.div_ceil(SHARES);
-    usize::try_from(share).unwrap_or(usize::MAX).max(LEAST_BATCH).min(most)
+    usize::try_from(share).unwrap_or(usize::MAX).max(least).min(most)
 }
 
 /// A small object of a plan, which is not read again by whoever has just written it.
@@ -79,8 +73,8 @@ pub(super) struct PlanReader<'s, S> {
     place: Place,
     /// How many rows follow.
     left: u64,
-    /// How many rows come together at most.
-    most: usize,
+    /// How many rows come together at least, while there are so many, and at most.
+    bounds: (usize, usize),
     kept: Option<Kept>,
     open: Option<Open<'s, S>>,
 }
@@ -110,12 +104,12 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
         target: ReportTarget,
         files: Vec<PlanFile>,
         place: Place,
-        most: usize,
+        bounds: (usize, usize),
         kept: Option<Kept>,
     ) -> Self {
         let ahead: u64 = files.iter().skip(place.file).map(|file| file.rows).sum();
         let left = ahead.saturating_sub(place.row);
-        Self { store, target, files, place, left, most, kept, open: None }
+        Self { store, target, files, place, left, bounds, kept, open: None }
     }
 
     /// The next rows; `None` at the end.
@@ -124,7 +118,7 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
             let Some(PlanFile { number, .. }) = self.files.get(self.place.file).copied() else {
                 return Ok(None);
             };
-            let size = group_size(self.left, self.most);
+            let size = group_size(self.left, self.bounds);
             let open = match &mut self.open {
                 Some(open) => open,
                 None => {
@@ -198,10 +192,10 @@ mod tests {
     use super::*;
 
     /// The sizes of the groups into which a plan falls.
-    fn sizes(mut left: u64, most: usize) -> Vec<usize> {
+    fn sizes(mut left: u64, bounds: (usize, usize)) -> Vec<usize> {
         let mut sizes = Vec::new();
         while left > 0 {
-            let size = group_size(left, most).min(usize::try_from(left).unwrap());
+            let size = group_size(left, bounds).min(usize::try_from(left).unwrap());
             sizes.push(size);
             left -= size as u64;
         }
@@ -210,17 +204,17 @@ mod tests {
 
     #[test]
     fn a_large_plan_is_carried_out_in_large_groups_and_only_its_end_in_smaller_ones() {
-        let sizes = sizes(100_000, BATCH);
-        assert!(sizes[..90].iter().all(|size| *size == BATCH), "{sizes:?}");
+        let sizes = sizes(100_000, (125, 1000));
+        assert!(sizes[..90].iter().all(|size| *size == 1000), "{sizes:?}");
         assert!(sizes.len() < 120, "{}", sizes.len());
-        assert_eq!(*sizes.iter().rev().nth(1).unwrap(), LEAST_BATCH);
+        assert_eq!(*sizes.iter().rev().nth(1).unwrap(), 125);
     }
 
     #[test]
     fn a_small_plan_is_shared_out() {
-        assert_eq!(sizes(1000, BATCH), [125; 8]);
-        assert_eq!(sizes(100, BATCH), [100]);
-        assert_eq!(sizes(250, COSTLY_BATCH), [100, 100, 50]);
-        assert!(sizes(10_000, BATCH).len() <= 2 * MOST_AT_ONCE);
+        assert_eq!(sizes(1000, (125, 1000)), [125; 8]);
+        assert_eq!(sizes(100, (125, 1000)), [100]);
+        assert_eq!(sizes(250, (125, COSTLY_BATCH)), [100, 100, 50]);
+        assert!(sizes(10_000, (125, 1000)).len() <= 2 * MOST_AT_ONCE);
     }
 }

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
-use shared::store::{ListOptions, ListedEntry, ObjectStore, StoreErrorKind, StoreResult};
+use shared::store::{ListOptions, ListPage, ListedEntry, ObjectStore, StoreErrorKind, StoreResult};
 
 use super::meanwhile::meanwhile;
 use super::middle::Alphabet;
@@ -121,6 +121,22 @@ pub(super) fn just_before(key: &str) -> Option<String> {
     (!shorter.is_empty()).then_some(shorter)
 }
 
+/// A page of a listing, which is empty only at the end: a store may answer a page without keys that says where
+/// it goes on.
+pub(super) async fn list_some<S: ObjectStore>(
+    store: &S,
+    bucket: &str,
+    mut options: ListOptions,
+) -> StoreResult<ListPage> {
+    loop {
+        let page = retrying(|| store.list(bucket, options.clone())).await?;
+        if page.continuation.is_none() || !page.objects.is_empty() {
+            return Ok(page);
+        }
+        options.continuation = page.continuation;
+    }
+}
+
 /// A page of a range.
 struct Step {
     judged: Judged,
@@ -223,7 +239,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             max_keys: page_size(self.rule),
             ..ListOptions::default()
         };
-        let page = retrying(|| self.store.list(&self.rule.bucket, options.clone())).await?;
+        let page = list_some(self.store, &self.rule.bucket, options).await?;
         let last = page.objects.last().map(|entry| entry.key.clone());
         let is_behind = last.as_deref().is_some_and(|last| range.is_beyond(last));
         let mut entries = page.objects;

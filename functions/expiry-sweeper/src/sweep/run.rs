@@ -14,8 +14,8 @@ use super::brake::{self, Circumstances};
 use super::gone::Gone;
 use super::plan_reader::{Kept, PLAN_MISSING};
 use super::{
-    Acting, Audit, Cursor, Ended, Halt, Intent, PLAN_IS_FRESH, Phase, Place, PlanFile, Progress, Sink, Sweep,
-    Tally,
+    Acting, Audit, Cursor, Ended, Halt, Intent, PLAN_IS_FRESH, Phase, Place, PlanFile, Progress, Sink, Sizes,
+    Sweep, Tally,
 };
 use crate::cdn::Cdn;
 use crate::lease::{self, Acquisition, Claim, End, LastSweep, Lease};
@@ -58,6 +58,7 @@ pub(crate) struct Request<'a, S, C, D> {
     pub(crate) started_at: Timestamp,
     /// Whether this invocation has written to the sweep's summary.
     pub(crate) summarised: AtomicBool,
+    pub(crate) sizes: Sizes,
 }
 
 /// How a rule ended in this invocation.
@@ -87,6 +88,8 @@ struct Held<'a, S, C> {
     sweep: Sweep<'a, S, C>,
     cursor: Cursor,
     next_report: u32,
+    /// By what the reports of the invocation before are known.
+    writer: Option<String>,
     upload: Option<UploadState>,
     /// The last object of the plan, if it was written just now and is small.
     kept: Option<Kept>,
@@ -125,7 +128,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             self.audit_bucket,
             self.progress,
             self.stop_at,
-            rule,
+            (rule, self.sizes),
             (id, started_at),
         )
     }
@@ -138,10 +141,13 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let interrupted = found
             .filter(|progress| progress.fingerprint == rule.fingerprint() && !self.is_outdated(progress));
         let resumed = interrupted.is_some();
-        let mut held = self.begin(rule, interrupted);
+        let mut held = self.begin(rule, interrupted, None);
         let target = held.sweep.report();
         let mut sink = Sink::report(self.store, target, &self.token, held.next_report);
         let planned = self.list(&mut held, &mut sink, async |_| Ok(())).await;
+        if let (true, Err(halt)) = (sink.is_broken(), &planned) {
+            return Err(halt.clone());
+        }
         let file = sink.finish().await?;
         held.note(file.as_ref());
         let (complete, halt) = match planned {
@@ -161,7 +167,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 lease::acquire(self.store, self.audit_bucket, &state, &claim).await?
             {
                 let end = if complete {
-                    End::Finished(LastSweep::of(&held.sweep.id, &self.summary(&held, true, None)))
+                    End::Finished(self.last_of(&held))
                 } else {
                     End::Interrupted(Box::new(self.saved(&held, None)))
                 };
@@ -246,7 +252,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 Ok(Cursor { phase: Phase::Listing { .. }, .. }) if self.is_outdated(&progress) => None,
                 Ok(_) if progress.fingerprint == rule.fingerprint() => Some(progress),
                 Ok(Cursor { phase: Phase::Acting(Acting { clean: false, .. }), .. }) => {
-                    let mut held = self.begin(rule, Some(progress));
+                    let mut held = self.begin(rule, Some(progress), None);
                     let reached = self.delete(&mut held, lease, Intent::Settle).await?;
                     self.summarise(&held, true, None).await?;
                     match reached {
@@ -258,16 +264,20 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 Ok(_) => None,
             },
         };
-        let mut held = self.begin(rule, interrupted);
+        let mut held = self.begin(rule, interrupted, lease.last());
         if matches!(held.cursor.phase, Phase::Listing { .. }) {
             let number = held.cursor.plan.last().map_or(1, |file| file.number + 1);
-            let mut sink = Sink::plan(self.store, held.sweep.plan_target(), &self.token, number);
+            let target = held.sweep.plan_target();
+            let mut sink = Sink::plan(self.store, target, &self.token, number, self.sizes);
             let (next_report, started) = (held.next_report, held.started());
             let save = async |cursor: &Cursor| {
                 let progress = self.saved_as(rule, cursor, &started, next_report, None);
                 self.save(lease, progress).await
             };
             let planned = self.list(&mut held, &mut sink, save).await;
+            if let (true, Err(halt)) = (sink.is_broken(), &planned) {
+                return Err(halt.clone());
+            }
             if let Some(file) = sink.finish().await? {
                 held.cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
                 held.kept = file.content.map(|content| Kept { number: file.number, content });
@@ -333,17 +343,17 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     ) -> Result<Reached, Halt> {
         let Phase::Acting(acting) = held.cursor.phase.clone() else { return Ok(Reached::End) };
         let rule = held.sweep.rule;
-        let upload = held.upload.take();
+        let (writer, upload) = (held.writer.take(), held.upload.take());
         let mut gone = Gone::of(self.cdn_targets, rule);
-        if !acting.clean
-            && held
-                .sweep
-                .take_over(&mut held.cursor, held.next_report, upload.as_ref(), |row| gone.add(row))
-                .await?
-        {
-            // Whoever wrote it may not have come so far.
-            gone.invalidate(self, &held.sweep, held.next_report).await?;
-            held.next_report += 1;
+        if !acting.clean {
+            let left = (writer.as_deref(), upload.as_ref());
+            let taken_over =
+                held.sweep.take_over(&mut held.cursor, held.next_report, left, |row| gone.add(row)).await?;
+            if let Some(number) = taken_over {
+                // Whoever wrote it may not have come so far.
+                gone.invalidate(self, &held.sweep, number).await?;
+                held.next_report = number + 1;
+            }
         }
         if held.sweep.is_over() {
             return Ok(Reached::Deadline);
@@ -362,12 +372,13 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let age = self.clock.now().duration_since(held.sweep.started_at);
         let look_again =
             held.resumed || intent == Intent::Settle || age.as_secs() > PLAN_IS_FRESH.as_secs().cast_signed();
-        let mut report = ReportWriter::open(self.store, held.sweep.report(), held.next_report, &self.token);
+        let mut report = ReportWriter::open(self.store, held.sweep.report(), held.next_report, &self.token)
+            .in_parts_of(self.sizes.part_bytes);
         let (next_report, started) = (held.next_report, held.started());
         let save = async |cursor: &Cursor, upload| {
             self.save(lease, self.saved_as(rule, cursor, &started, next_report, upload)).await
         };
-        let ended = held
+        let (ended, settled) = held
             .sweep
             .act(&mut held.cursor, (intent, look_again), held.kept.take(), &mut report, save, |row| {
                 gone.add(row);
@@ -378,7 +389,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         gone.invalidate(self, &held.sweep, file.as_ref().map_or(next_report, |file| file.number)).await?;
         held.note(file.as_ref());
         if let Phase::Acting(Acting { begun, before, place, clean }) = &mut held.cursor.phase {
-            (*begun, *before, *clean) = (*place, held.cursor.tally.clone(), true);
+            (*begun, *before, *clean) = (*place, held.cursor.tally.clone(), settled);
         }
         Ok(match ended {
             Ended::Complete => Reached::End,
@@ -406,7 +417,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             return Err(halt);
         }
         let end = match &reached {
-            Reached::End => End::Finished(LastSweep::of(&held.sweep.id, &self.summary(&held, true, None))),
+            Reached::End => End::Finished(self.last_of(&held)),
             // Nothing was begun that would have to be gone on with.
             Reached::Halted(_) if held.cursor.phase == Phase::default() => End::Untouched,
             _ => End::Interrupted(Box::new(self.saved(&held, None))),
@@ -433,19 +444,31 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
 
     // ------------------------------------------------------------------------------------------ state
 
-    fn begin(&'a self, rule: &'a Rule, interrupted: Option<lease::Progress>) -> Held<'a, S, C> {
+    fn begin(
+        &'a self,
+        rule: &'a Rule,
+        interrupted: Option<lease::Progress>,
+        last: Option<&LastSweep>,
+    ) -> Held<'a, S, C> {
         let resumed = interrupted.is_some();
-        let (sweep, cursor, next_report, upload) = match interrupted {
+        let (sweep, cursor, next_report, writer, upload) = match interrupted {
             Some(progress) => {
-                let lease::Progress { sweep_id, started_at, cursor, next_report, upload, .. } = progress;
+                let lease::Progress { sweep_id, started_at, cursor, next_report, writer, upload, .. } =
+                    progress;
                 let cursor = serde_json::from_value(cursor).unwrap_or_default();
-                (self.sweep(rule, (&sweep_id, started_at)), cursor, next_report, upload)
+                (self.sweep(rule, (&sweep_id, started_at)), cursor, next_report, writer, upload)
             }
-            None => (self.sweep(rule, (self.sweep_id, self.started_at)), Cursor::default(), 1, None),
+            None => {
+                // What failed in a sweep of several rules is swept again under the same id.
+                let again = last.filter(|last| last.sweep_id == self.sweep_id);
+                let next_report = again.map_or(1, |last| last.next_report.max(1));
+                let sweep = self.sweep(rule, (self.sweep_id, self.started_at));
+                (sweep, Cursor::default(), next_report, None, None)
+            }
         };
         self.progress.begun(rule);
         let at_start = cursor.tally.clone();
-        Held { sweep, cursor, next_report, upload, kept: None, resumed, at_start }
+        Held { sweep, cursor, next_report, writer, upload, kept: None, resumed, at_start }
     }
 
     fn is_outdated(&self, progress: &lease::Progress) -> bool {
@@ -488,8 +511,13 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             cursor: json!(cursor),
             summary: self.summary_of(rule, cursor, *started_at, false, None),
             next_report,
+            writer: Some(self.token.clone()),
             upload,
         }
+    }
+
+    fn last_of(&self, held: &Held<'_, S, C>) -> LastSweep {
+        LastSweep::of(&held.sweep.id, &self.summary(held, true, None), held.next_report)
     }
 
     fn summary(&self, held: &Held<'_, S, C>, complete: bool, reason: Option<&Reason>) -> RuleSummary {

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use shared::store::{ListOptions, ListedEntry, ObjectStore, StoreResult};
 
-use super::ranges::just_before;
+use super::ranges::{just_before, list_some};
 use crate::report::Row;
-use crate::retry::retrying;
 
 /// What stands under a key that a plan names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +66,7 @@ impl<'s, S: ObjectStore> Verifier<'s, S> {
     async fn fetch(&mut self, key: &str) -> StoreResult<()> {
         let start_after = self.seen.clone().max(just_before(key));
         let options = ListOptions { prefix: self.prefix.clone(), start_after, ..ListOptions::default() };
-        let page = retrying(|| self.store.list(&self.bucket, options.clone())).await?;
+        let page = list_some(self.store, &self.bucket, options).await?;
         self.ended = page.continuation.is_none();
         self.seen = page.objects.last().map(|entry| entry.key.clone()).or(self.seen.take());
         self.page = page.objects.into();

@@ -10,3 +10,4 @@ pub mod presign;
 pub mod replay;
 pub mod s3;
 pub mod ticket;
+pub mod tls;

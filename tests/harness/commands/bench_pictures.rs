@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::CommandResult;
-use functions::Memory;
+use functions::{Memory, Pair, Transport};
 use worker::{Made, Worker};
 
 /// Why nothing is measured.
@@ -83,7 +83,7 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     }
     println!("{} pictures, {} rounds each.", pictures.len(), arguments.rounds);
     let times = race(&arguments, &pictures)?;
-    let pair = functions::Pair::start(&arguments).await?;
+    let pair = Pair::start(&arguments, Transport::Plain).await?;
     let mut rows = Vec::new();
     for (picture, (ours, sharp)) in pictures.iter().zip(times) {
         let upload = std::fs::read(arguments.pictures.join(&picture.file))?;
@@ -92,17 +92,19 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
         rows.push(Row { name, kind, ours, sharp, memory, scores: Value::Null });
     }
     println!("Starting both functions, in turns.");
-    let start = pair.starts(&std::fs::read(functions::start_picture())?).await?;
+    let small = std::fs::read(functions::start_picture())?;
+    let start = pair.starts(&small).await?;
+    let start_with_tls = Pair::start(&arguments, Transport::Tls).await?.starts(&small).await?;
     println!("Invoking ours {} times.", arguments.invocations);
-    let flat = pair.flat(&std::fs::read(functions::start_picture())?, arguments.invocations).await?;
+    let flat = pair.flat(&small, arguments.invocations).await?;
     println!("Scoring what was made.");
     let scores = score(&arguments)?;
     for row in &mut rows {
         row.scores = scores.get(&row.name).cloned().unwrap_or_default();
     }
-    let figures = json!({"pictures": rows, "start": start, "flat": flat});
+    let figures = json!({"pictures": rows, "start": start, "start_with_tls": start_with_tls, "flat": flat});
     std::fs::write(arguments.outputs.join("pictures.json"), serde_json::to_string_pretty(&figures)?)?;
-    println!("{}", report::text(&rows, &start, &flat));
+    println!("{}", report::text(&rows, &[("", start), (" with TLS", start_with_tls)], &flat));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -197,6 +197,12 @@ impl Server {
         Ok(Self { shared, address, _task: Arc::new(Task(task)) })
     }
 
+    /// The address that it listens at.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://127.0.0.1:9000`, or as OSS has it `http://s3.localhost:9000`, where buckets stand in the
     /// host's name.
     pub fn endpoint(&self) -> String {

@@ -142,7 +142,12 @@ fn a_gif_without_frames_is_refused_and_one_with_a_local_palette_is_not() {
     let still = gif::Frame { palette: Some(vec![1, 2, 3]), ..part((0, 0, 8, 8), 0, Keep) };
     encoder.write_frame(&still).unwrap();
     drop(encoder);
-    assert!(transcode(&bytes, &recipe(64), &Limits::default()).is_ok(), "a local palette is enough");
+    assert_near(flat_colour(&bytes), [1, 2, 3], "a local palette is enough");
+    // With neither there is no colour to show.
+    let screen = [1, 0, 1, 0, 0, 0, 0];
+    let frame = [0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b];
+    let reason = refused(&[&b"GIF89a"[..], &screen, &frame].concat());
+    assert_eq!((reason.code, reason.message.contains("color table")), ("undecodable", true), "{reason:?}");
 }
 
 #[test]

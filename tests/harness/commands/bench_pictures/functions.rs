@@ -8,6 +8,7 @@ use bytes::Bytes;
 use harness::cloud::AVATAR_TRANSCODER;
 use harness::lambda::{self, Function, FunctionConfig, InvocationResult};
 use harness::s3::{self, Attributes, BucketOptions, PutOptions, Server};
+use harness::tls::TlsFront;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::clock::{Clock, SystemClock};
@@ -59,11 +60,24 @@ pub(super) struct Pair {
     sharp: Function,
     /// Holds the script that starts Node.
     _launcher: tempfile::TempDir,
+    /// Stands between the functions and the store, if they are to use TLS.
+    _tls: Option<TlsFront>,
+}
+
+/// How the functions reach the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Plain,
+    Tls,
 }
 
 impl Pair {
-    pub(super) async fn start(arguments: &Arguments) -> Result<Self, Failure> {
+    pub(super) async fn start(arguments: &Arguments, transport: Transport) -> Result<Self, Failure> {
         let store = Server::start(s3::Options::default()).await?;
+        let tls = match transport {
+            Transport::Plain => None,
+            Transport::Tls => Some(TlsFront::start(store.address()).await?),
+        };
         for bucket in [UPLOADS, OURS, THEIRS] {
             store.create_bucket(bucket, BucketOptions::default());
         }
@@ -79,10 +93,19 @@ impl Pair {
         let function = |name: &str, binary: PathBuf, bucket: &str| {
             let key = store.credentials();
             let mut config = FunctionConfig::new(name, binary)
-                .with("AWS_ENDPOINT_URL_S3", store.endpoint())
+                .with(
+                    "AWS_ENDPOINT_URL_S3",
+                    tls.as_ref().map_or_else(|| store.endpoint(), TlsFront::endpoint),
+                )
                 .with("STORE_PATH_STYLE", "true")
                 .with("AVATAR_BUCKET", bucket)
                 .with("MAX_UPLOAD_BYTES", (1 << 30).to_string());
+            if let Some(tls) = &tls {
+                // Node has its authorities built in, ours reads those of the system.
+                config = config
+                    .with("SSL_CERT_FILE", tls.trusted().display().to_string())
+                    .with("NODE_EXTRA_CA_CERTS", tls.certificate().display().to_string());
+            }
             config.memory_mb = MEMORY_MB;
             config.timeout = Duration::from_secs(60);
             config.credentials = lambda::Credentials {
@@ -94,7 +117,7 @@ impl Pair {
         };
         let ours = function("ours", std::path::absolute(arguments.binaries.join(AVATAR_TRANSCODER))?, OURS)?;
         let sharp = function("sharp", bootstrap, THEIRS)?;
-        Ok(Self { store, ours, sharp, _launcher: launcher })
+        Ok(Self { store, ours, sharp, _launcher: launcher, _tls: tls })
     }
 
     /// Uploads `upload` with a few bytes behind its end, which make it another upload of the same work.

@@ -11,3 +11,9 @@ pub mod config;
 pub mod handler;
 pub mod pipeline;
 pub mod slot;
+
+/// Holds the decoder of shrunk JPEGs against libjpeg-turbo.
+#[cfg(fuzzing)]
+pub fn scaled_jpeg_agrees(bytes: &[u8]) {
+    codec::scaled_jpeg::agree(bytes);
+}

@@ -68,6 +68,26 @@ pub(crate) struct Plane {
     pub(crate) samples: Vec<u8>,
 }
 
+impl Plane {
+    /// Repeats the last column and row that are decoded of this plane of luma, at `eighths`/8, where it was
+    /// made wider or higher than they are: libjpeg-turbo leaves there what stands in its memory.
+    pub(crate) fn repeat_beyond(&mut self, header: &Header, eighths: u32) {
+        let (columns, rows) = (header.width.div_ceil(8) * eighths, header.height.div_ceil(8) * eighths);
+        let (width, columns, rows) = (self.width as usize, columns as usize, rows as usize);
+        if columns < width {
+            for row in self.samples.chunks_exact_mut(width) {
+                let last = row[columns - 1];
+                row[columns..].fill(last);
+            }
+        }
+        if rows < self.height as usize {
+            let (decoded, beyond) = self.samples.split_at_mut(rows * width);
+            let last = &decoded[(rows - 1) * width..];
+            beyond.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(last));
+        }
+    }
+}
+
 /// What the library says is wrong.
 pub(crate) type Refused = String;
 
@@ -320,6 +340,7 @@ impl Decoder {
             )
         };
         self.check(status, jpeg)?;
+        planes[0].repeat_beyond(header, eighths);
         Ok(planes)
     }
 }

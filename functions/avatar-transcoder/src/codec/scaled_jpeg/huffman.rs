@@ -247,8 +247,8 @@ struct Stride {
 }
 
 impl Stride {
-    /// The most bits, so that two of them leave enough to look at for a third.
-    const LONGEST: u32 = (FILLED_BITS - SEEN) / 2;
+    /// The most bits, so that there are enough for three of them.
+    const LONGEST: u32 = FILLED_BITS / 3;
 
     fn new(codes: &Lookup, bits: usize) -> Self {
         let mut stride = Self { length: 0, step: 0 };
@@ -305,7 +305,7 @@ impl Skipped {
                 }
             }
             bits.refill(held);
-            looks = 3;
+            looks = FILLED_BITS / Stride::LONGEST;
         }
     }
 }

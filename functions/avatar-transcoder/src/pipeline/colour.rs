@@ -192,37 +192,51 @@ const NEAR: u8 = 2;
 /// Samples that are converted in one go.
 const BATCH: usize = 4 * 3 * 1024;
 
-/// A conversion between layouts, in 16 bits: in 8 bits moxcms cuts off what it should round, which darkens by half a level.
+/// A conversion between layouts, in more than 8 bits: in those moxcms cuts off what it should round, which darkens by
+/// half a level.
 #[derive(Clone)]
 struct Transform {
     executor: Arc<Transform16BitExecutor>,
+    /// The lightest sample: of 12 bits for profiles that are three curves and a matrix, whose tables take as much time to
+    /// make in 16 bits as a small picture to decode, and of 16 for others.
+    lightest: u16,
     channels: usize,
     to_channels: usize,
 }
 
 impl Transform {
     fn new(profile: &ColorProfile, from: Layout, to: Layout) -> Option<Self> {
-        let srgb = ColorProfile::new_srgb();
-        let executor = profile.create_transform_16bit(from, &srgb, to, TransformOptions::default()).ok()?;
-        Some(Self { executor, channels: from.channels(), to_channels: to.channels() })
+        let (srgb, options) = (ColorProfile::new_srgb(), TransformOptions::default());
+        let (lightest, executor) = if profile.is_matrix_shaper() {
+            (4095, profile.create_transform_12bit(from, &srgb, to, options))
+        } else {
+            (u16::MAX, profile.create_transform_16bit(from, &srgb, to, options))
+        };
+        Some(Self {
+            executor: executor.ok()?,
+            lightest,
+            channels: from.channels(),
+            to_channels: to.channels(),
+        })
     }
 
     fn apply(&self, samples: &[u8]) -> Option<Vec<u8>> {
+        let lightest = u32::from(self.lightest);
+        let widened: [u16; 256] = std::array::from_fn(|i| {
+            u16::try_from((u32::try_from(i).unwrap_or_default() * lightest + 127) / 255)
+                .unwrap_or(self.lightest)
+        });
         let mut converted = Vec::with_capacity(samples.len() / self.channels * self.to_channels);
         let mut wide = Vec::with_capacity(BATCH);
         for batch in samples.chunks(BATCH) {
-            let from: Vec<u16> = batch.iter().map(|sample| u16::from(*sample) * 257).collect();
+            let from: Vec<u16> = batch.iter().map(|sample| widened[usize::from(*sample)]).collect();
             wide.resize(batch.len() / self.channels * self.to_channels, 0);
             self.executor.transform(&from, &mut wide).ok()?;
-            converted.extend(wide.iter().map(|sample| narrow(*sample)));
+            let narrow = |sample: &u16| (u32::from(*sample) * 255 + lightest / 2) / lightest;
+            converted.extend(wide.iter().map(|sample| u8::try_from(narrow(sample)).unwrap_or(u8::MAX)));
         }
         Some(converted)
     }
-}
-
-/// From 16 bits to the nearest of 8.
-fn narrow(sample: u16) -> u8 {
-    u8::try_from((u32::from(sample) + 128) / 257).unwrap_or(u8::MAX)
 }
 
 impl Conversion {
@@ -377,6 +391,26 @@ mod tests {
         let p3 = icc(&ColorProfile::new_display_p3(), Space::Rgb).unwrap();
         assert!(p3.conversion(Channels::Rgb).is_some());
         assert!(p3.conversion(Channels::Gray).is_none(), "gray is the same in both");
+    }
+
+    /// Every twelfth level of each channel, and all of the darkest, where steps are the largest.
+    #[test]
+    fn twelve_bits_are_within_one_level_of_sixteen() {
+        let cube = (0..22_u32.pow(3)).flat_map(|i| [i % 22, i / 22 % 22, i / 484].map(|level| level * 12));
+        let dark = (0..20_u32.pow(3)).flat_map(|i| [i % 20, i / 20 % 20, i / 400]);
+        let samples: Vec<u8> = cube.chain(dark).map(|level| u8::try_from(level).unwrap()).collect();
+        for profile in [ColorProfile::new_display_p3(), ColorProfile::new_adobe_rgb()] {
+            let twelve = Transform::new(&profile, Layout::Rgb, Layout::Rgb).unwrap();
+            assert_eq!(twelve.lightest, 4095);
+            let (srgb, options) = (ColorProfile::new_srgb(), TransformOptions::default());
+            let executor = profile.create_transform_16bit(Layout::Rgb, &srgb, Layout::Rgb, options).unwrap();
+            let sixteen = Transform { executor, lightest: u16::MAX, ..twelve.clone() };
+            let (twelve, sixteen) = (twelve.apply(&samples).unwrap(), sixteen.apply(&samples).unwrap());
+            let differences = || twelve.iter().zip(&sixteen).map(|(a, b)| i64::from(*a) - i64::from(*b));
+            assert!(differences().all(|difference| difference.abs() <= 1));
+            let total: i64 = differences().sum();
+            assert!(total.unsigned_abs() < samples.len() as u64 / 10, "neither darker nor lighter: {total}");
+        }
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn planes(
     }
 }
 
-/// Decodes, shrinking to what `recipe` needs. A picture whose colours need no conversion stays in its own planes.
+/// Decodes, shrinking to what `recipe` needs. A picture in luma and chroma stays in its own planes.
 pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Decoded, Reason> {
     let mut decoder = Decoder::new().ok_or_else(|| undecodable("the decoder has no memory"))?;
     let found = decoder.header(bytes).map_err(refused)?;
@@ -226,13 +226,13 @@ pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<D
         ColourSpace::Cmyk | ColourSpace::Ycck => (PixelFormat::Cmyk, Channels::Cmyk),
     };
     let to_srgb = header.colour.conversion(channels);
-    if let (ColourSpace::YCbCr | ColourSpace::Gray, Some(subsampling), None, true) =
-        (found.colour_space, found.subsampling, &to_srgb, recipe.keeps_planes())
+    if let (ColourSpace::YCbCr | ColourSpace::Gray, Some(subsampling)) =
+        (found.colour_space, found.subsampling)
     {
         let planes = planes(&mut decoder, bytes, &found, subsampling, part)?;
         let (width, height) = (scaled(found.width, part), scaled(found.height, part));
         let raster = Raster::Planes { width, height, subsampling, planes };
-        return Ok(Decoded { raster, scale, to_srgb: None });
+        return Ok(Decoded { raster, scale, to_srgb });
     }
     let (width, height, mut samples) = decoder.pixels(bytes, &found, part, format).map_err(refused)?;
     // Adobe writes inks upside down: 255 is bare paper.

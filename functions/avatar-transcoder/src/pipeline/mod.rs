@@ -209,18 +209,21 @@ impl Upload<'_> {
         let finish = |edge| {
             let to = geometry::target(header.width, header.height, recipe.fit, edge);
             let resizing = tracing::debug_span!("resize");
-            match &decoded.raster {
-                Raster::Planes { subsampling, planes, .. } => resizing
-                    .in_scope(|| resize::planes(planes, *subsampling, crop, to, header.orientation))
-                    .map_err(header::undecodable),
-                Raster::Image(image) => {
-                    let resized =
-                        resizing.in_scope(|| resize::image(image, crop, to)).map_err(header::undecodable)?;
-                    let dressed = tracing::debug_span!("colour")
-                        .in_scope(|| recipe.dress(resized, header.orientation, decoded.to_srgb.as_ref()));
-                    Ok(Finished::Image(dressed))
+            let resized = match &decoded.raster {
+                Raster::Planes { subsampling, planes, .. } if self.is_srgb && recipe.keeps_planes() => {
+                    return resizing
+                        .in_scope(|| resize::planes(planes, *subsampling, crop, to, header.orientation))
+                        .map_err(header::undecodable);
                 }
-            }
+                Raster::Planes { subsampling, planes, .. } => {
+                    resizing.in_scope(|| resize::pixels(planes, *subsampling, crop, to))
+                }
+                Raster::Image(image) => resizing.in_scope(|| resize::image(image, crop, to)),
+            };
+            let resized = resized.map_err(header::undecodable)?;
+            let dressed = tracing::debug_span!("colour")
+                .in_scope(|| recipe.dress(resized, header.orientation, decoded.to_srgb.as_ref()));
+            Ok(Finished::Image(dressed))
         };
         edges.map(|edge| Ok((edge, finish(edge)?))).collect()
     }

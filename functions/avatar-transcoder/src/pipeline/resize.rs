@@ -122,6 +122,31 @@ pub(super) fn same_size(
         .collect()
 }
 
+/// The part `crop` of a JPEG's planes as pixels of the size `to`: chroma is brought to that size on its own.
+pub(super) fn pixels(
+    planes: &[Plane],
+    subsampling: Subsampling,
+    crop: Crop,
+    to: (u32, u32),
+) -> Result<Image, Failed> {
+    let mut planes = same_size(planes, subsampling, crop.for_size(to), to)?.into_iter();
+    let luma = planes.next().unwrap_or_default();
+    let (channels, samples) = match (planes.next(), planes.next()) {
+        (Some(blue), Some(red)) => {
+            let pixels = luma.iter().zip(&blue).zip(&red);
+            (Channels::Rgb, pixels.flat_map(|((y, u), v)| full_to_rgb(*y, *u, *v)).collect())
+        }
+        _ => (Channels::Gray, luma),
+    };
+    Ok(Image { width: to.0, height: to.1, channels, samples })
+}
+
+/// JFIF: ITU-R BT.601 in full range.
+fn full_to_rgb(y: u8, u: u8, v: u8) -> [u8; 3] {
+    let (y, u, v) = (f32::from(y), f32::from(u) - 128.0, f32::from(v) - 128.0);
+    [y + 1.402 * v, y - 0.344_136 * u - 0.714_136 * v, y + 1.772 * u].map(super::raster::to_u8)
+}
+
 /// The same part in a plane that is coarser.
 fn part(plane: &Plane, crop: Crop, (across, down): (f64, f64)) -> Crop {
     Crop {

@@ -50,6 +50,8 @@ struct Invoked {
     faults: Option<(u64, u8)>,
     /// From this request on the store fails; whether the first of them still has its effect.
     broken: Option<(u64, bool)>,
+    /// This request is carried out, and its answer gets lost.
+    unanswered: Option<u64>,
     /// Every call of this operation fails.
     fails: Option<Operation>,
     /// At this request another client writes an object.
@@ -101,7 +103,7 @@ impl Bucket {
 
     /// One invocation; what it answers, unless it was killed, and how many requests it made.
     async fn invoke(&self, invoked: Invoked) -> (Option<Value>, u64) {
-        let Invoked { cut, trouble, faults, broken, fails, replaced } = invoked;
+        let Invoked { cut, trouble, faults, broken, unanswered, fails, replaced } = invoked;
         let (made, hung) = (Arc::new(AtomicU64::new(0)), Arc::new(tokio::sync::Notify::new()));
         let counter = made.clone();
         let (notify, clock, other) = (hung.clone(), self.world.clock.clone(), self.world.store.clone());
@@ -143,6 +145,9 @@ impl Bucket {
         }
         if let Some((at, has_effect)) = broken {
             store = if has_effect { store.cut_after_effect(at) } else { store.cut_after(at) };
+        }
+        if let Some(at) = unanswered {
+            store = store.at_call(at, Fault::TimeoutAfter);
         }
         if let Some(operation) = fails {
             store = store.on(operation, Fault::Unavailable);
@@ -232,13 +237,23 @@ async fn cut_off_at_any_request_it_goes_on_and_leaves_nothing() {
             for cut in [Cut::Kill, Cut::KillAfter, Cut::Deadline] {
                 scenarios.push(vec![Invoked { cut: Some((at, cut)), trouble, ..Invoked::default() }]);
             }
-            for later in 1..12 {
+            for later in [1, 3, 6, 10] {
                 let cut = Some((at, Cut::DeadlineThenKill(later)));
                 scenarios.push(vec![Invoked { cut, trouble, ..Invoked::default() }]);
             }
         }
     }
     all_survive(scenarios).await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_without_an_answer_and_then_answers_with_errors_is_reported() {
+    let made = requests(true).await;
+    let scenarios = (1..=made).flat_map(|at| {
+        [None, Some((at + 1, Cut::Deadline)), Some((at, Cut::Deadline))]
+            .map(|cut| vec![Invoked { cut, trouble: true, unanswered: Some(at), ..Invoked::default() }])
+    });
+    all_survive(scenarios.collect()).await;
 }
 
 #[tokio::test]
@@ -292,7 +307,7 @@ async fn cut_off_once_more_while_it_tries_again_what_failed_it_leaves_nothing() 
 #[tokio::test]
 async fn whatever_befalls_several_invocations_in_a_row_nothing_is_left_and_nothing_lost() {
     let mut random = fastrand::Rng::with_seed(4);
-    let scenarios = (0..600).map(|_| {
+    let scenarios = (0..400).map(|_| {
         let invocation = |random: &mut fastrand::Rng| Invoked {
             cut: random.bool().then(|| {
                 let cuts =
@@ -302,6 +317,7 @@ async fn whatever_befalls_several_invocations_in_a_row_nothing_is_left_and_nothi
             trouble: random.u8(..3) == 0,
             faults: random.bool().then(|| (random.u64(..), 6)),
             broken: None,
+            unanswered: random.bool().then(|| random.u64(30..100)),
             fails: None,
             replaced: random.bool().then(|| (random.u64(1..100), random.usize(..))),
         };

@@ -7,8 +7,9 @@ use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
 
 use super::plan::LOOKUPS_AT_ONCE;
-use super::verify::is_same_time;
+use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Sweep, Tally};
+use crate::policy::Target;
 use crate::report::{Action, Row, RowResult};
 use crate::restore::quarantine_key;
 use crate::retry::{MAX_ATTEMPTS, pause, retrying};
@@ -114,7 +115,42 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             return Ok(());
         }
         self.check_where_no_condition_can(items).await;
-        self.delete_batch(items).await
+        self.delete_batch(items).await?;
+        self.look_at_failures(items).await;
+        Ok(())
+    }
+
+    /// Finds out whether what answered with an error is gone all the same: an attempt before, of this loop or
+    /// of the store's own, may have had its effect without an answer. What failed and is gone would be missing from
+    /// the reports, as no listing names it again.
+    async fn look_at_failures(&self, items: &mut [Item]) {
+        let mut verifier = (self.rule.target() == Target::Objects)
+            .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
+        for Item { row, fate } in items {
+            let Fate::Failed(code) = *fate else { continue };
+            if StoreErrorKind::of_code(code).is_none_or(|kind| kind.retry_class() == RetryClass::Permanent) {
+                continue;
+            }
+            let standing = match &mut verifier {
+                Some(verifier) => verifier.standing(row).await,
+                // A delete marker cannot be looked at.
+                None if row.size_bytes.is_none() => continue,
+                None => {
+                    let object = ObjectRef::new(&*row.bucket, &*row.key).at_version(row.version_id.clone());
+                    match retrying(|| self.store.head(&object)).await {
+                        Ok(_) => Ok(Standing::Same),
+                        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Standing::Gone),
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            *fate = match standing {
+                Ok(Standing::Same) => Fate::Failed(code),
+                Ok(Standing::Gone) => Fate::Gone,
+                Ok(Standing::Changed) => Fate::Changed(None),
+                Err(_) => Fate::Unknown(code),
+            };
+        }
     }
 
     /// Asks `what` becomes of each row that is to be deleted, several at once. An error is that row's alone.

@@ -178,13 +178,13 @@ pub fn header() -> Vec<u8> {
     bytes
 }
 
-/// Appends the rows' bytes to `bytes`.
-pub fn encode(rows: &[Row], bytes: &mut Vec<u8>) {
+/// Writes the rows' bytes to `bytes`, memory that does not fail.
+pub fn encode(rows: &[Row], bytes: impl io::Write) {
     drop(records(bytes, rows.iter().map(Row::cells)));
 }
 
 fn records<'r, const N: usize>(
-    bytes: &mut Vec<u8>,
+    bytes: impl io::Write,
     rows: impl Iterator<Item = [Cow<'r, str>; N]>,
 ) -> io::Result<()> {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(bytes);

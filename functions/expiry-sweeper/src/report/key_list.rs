@@ -33,7 +33,7 @@ impl KeyList {
     pub async fn append(&mut self, store: &impl ObjectStore, keys: &[String]) -> StoreResult<()> {
         for key in keys {
             self.parts.buffer.extend_from_slice(key.as_bytes());
-            self.parts.buffer.push(b'\n');
+            self.parts.buffer.extend_from_slice(b"\n");
             self.keys += 1;
         }
         if !self.parts.is_full() {

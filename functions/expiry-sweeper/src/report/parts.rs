@@ -1,8 +1,6 @@
 //! Streams an object of unknown length to the store: small ones by one PUT, others in parts.
 
-use std::mem;
-
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{
@@ -44,7 +42,7 @@ pub(super) struct PartWriter {
     /// By what the writer knows its own object, should an answer get lost.
     token: String,
     content_type: &'static str,
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: BytesMut,
     upload: Option<(String, Vec<(u16, ETag)>)>,
     bytes: u64,
     /// The least size of a part that is not the last.
@@ -55,7 +53,7 @@ pub(super) struct PartWriter {
 
 impl PartWriter {
     pub(super) fn new(object: ObjectRef, token: &str, content_type: &'static str) -> Self {
-        let (buffer, token) = (Vec::new(), token.to_owned());
+        let (buffer, token) = (BytesMut::new(), token.to_owned());
         let part_bytes = PART_BYTES;
         Self { object, token, content_type, buffer, upload: None, bytes: 0, part_bytes, kept: None }
     }
@@ -72,12 +70,14 @@ impl PartWriter {
         }
     }
 
-    /// Sets a whole part's memory aside once it is clear that it will be needed. Growing by doubling would
-    /// leave holes behind that nothing else fits into.
+    /// Sets a whole part's memory aside once it is clear that it will be needed, and has that of the part
+    /// before again where that was sent. Growing by doubling, or anew for each part, would leave holes behind
+    /// that nothing else fits into.
     pub(super) fn make_room(&mut self) {
         let whole = self.part_bytes + self.part_bytes / 8;
-        if self.buffer.len() > self.part_bytes / 16 && self.buffer.capacity() < whole {
-            self.buffer.reserve_exact(whole - self.buffer.len());
+        let is_large = self.upload.is_some() || self.buffer.len() > self.part_bytes / 16;
+        if is_large && self.buffer.capacity() < whole {
+            self.buffer.reserve(whole - self.buffer.len());
         }
     }
 
@@ -123,7 +123,7 @@ impl PartWriter {
                 "more parts than an object may have",
             )
         })?;
-        let part = Bytes::from(mem::take(&mut self.buffer));
+        let part = self.buffer.split().freeze();
         let sent = retrying(|| store.upload_part(&self.object, upload_id, number, part.clone())).await;
         match sent {
             Ok(e_tag) => {
@@ -143,7 +143,7 @@ impl PartWriter {
     /// something else stands there.
     pub(super) async fn finish(&mut self, store: &impl ObjectStore) -> StoreResult<()> {
         if self.upload.is_none() {
-            let body = Bytes::from(mem::take(&mut self.buffer));
+            let body = self.buffer.split().freeze();
             let written = retrying(|| store.put(&self.object, body.clone(), self.options())).await;
             let written = match written {
                 Ok(_) => Ok(()),

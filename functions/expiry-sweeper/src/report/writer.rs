@@ -1,6 +1,6 @@
 //! Writes a report while the sweep goes on, in constant memory.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::object_ref::ObjectRef;
@@ -79,7 +79,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         let number = number.max(1);
         let object = ObjectRef::new(&*target.bucket, target.key(number));
         let mut parts = PartWriter::new(object, token, CONTENT_TYPE);
-        parts.buffer = header();
+        parts.buffer.extend_from_slice(&header());
         Self { store, target, number, parts, rows: 0, rows_sent: 0 }
     }
 
@@ -97,7 +97,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// in [`ReportWriter::state`] are safe.
     pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
         self.parts.make_room();
-        encode(rows, &mut self.parts.buffer);
+        encode(rows, (&mut self.parts.buffer).writer());
         self.rows += rows.len() as u64;
         if self.parts.is_full() {
             self.choose_name().await?;

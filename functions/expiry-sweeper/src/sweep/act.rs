@@ -43,6 +43,9 @@ pub(crate) enum Intent {
 /// The error of a row that was kept because its rule is another by now.
 const RULE_CHANGED: &str = "rule-changed";
 
+/// Groups that are done and wait while a part of the report is on its way.
+const DONE_AT_ONCE: usize = 2;
+
 /// A row on its way, or why there is none.
 type Taken = Result<(Vec<Item>, Place), Halt>;
 
@@ -119,7 +122,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             }
             let safe_before = report.state().map_or(0, |state| state.rows);
             // While a part of the report is on its way, the deleting goes on.
-            meanwhile(report.append(&rows), &mut carried_out, &mut ready, most).await?;
+            meanwhile(report.append(&rows), &mut carried_out, &mut ready, DONE_AT_ONCE).await?;
             rows.iter().filter(|row| row.result == RowResult::Deleted).for_each(&mut deleted);
             cursor.tally.add(&tally);
             if let Phase::Acting(acting) = &mut cursor.phase {

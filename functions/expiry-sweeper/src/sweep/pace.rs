@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most batches in flight. A store deletes the keys of a batch more or less one after the other, so that
-/// it is batches side by side that keep it busy.
-pub(super) const MOST_AT_ONCE: usize = 16;
+/// it is batches side by side that keep it busy. Each of them takes about a megabyte, with its rows, its request
+/// and its answer.
+pub(super) const MOST_AT_ONCE: usize = 8;
 /// After so many answers without a complaint, one more is tried.
 const ANSWERS_PER_STEP: usize = 8;
 
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn places_are_halved_down_to_one_and_come_back_one_by_one() {
         let pace = Pace::default();
-        for left in [8, 4, 2, 1, 1] {
+        for left in [4, 2, 1, 1] {
             pace.slow_down();
             assert_eq!(pace.places.available_permits(), left);
         }

@@ -200,8 +200,8 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let (width, height) = (header.width as usize, header.height as usize);
     let factor = shrink::factor(header.width, header.height, recipe);
-    let mut shrinker = Shrinker::new(header.width, header.height, Channels::Rgba, factor);
-    {
+    let shrinker = |channels| Shrinker::new(header.width, header.height, channels, factor);
+    let image = {
         let frame = decoder.read_next_frame().map_err(undecodable)?;
         let frame = frame.ok_or_else(|| undecodable("it has no frame"))?;
         let palette = frame
@@ -212,22 +212,49 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
             .ok_or_else(|| undecodable("it has no palette"))?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, width, height);
-        let mut line = vec![0; width * 4];
-        for row in 0..height {
-            line.fill(0);
-            if let Some(row) = row.checked_sub(area.top).filter(|row| *row < area.height) {
-                let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
-                for (pixel, index) in line[area.left * 4..].as_chunks_mut::<4>().0.iter_mut().zip(indices) {
-                    *pixel = colours[usize::from(*index)];
+        let covers = (area.width, area.height) == (width, height);
+        let most = frame.buffer.iter().copied().max().unwrap_or_default();
+        if covers && frame.transparent.is_none() && usize::from(most) < palette.len() / 3 {
+            let colours = colours.map(|[red, green, blue, _]| [red, green, blue]);
+            whole_frame(&frame.buffer, width, &colours, shrinker(Channels::Rgb))
+        } else {
+            let mut shrinker = shrinker(Channels::Rgba);
+            let mut line = vec![0; width * 4];
+            for row in 0..height {
+                line.fill(0);
+                if let Some(row) = row.checked_sub(area.top).filter(|row| *row < area.height) {
+                    let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
+                    for (pixel, index) in line[area.left * 4..].as_chunks_mut::<4>().0.iter_mut().zip(indices)
+                    {
+                        *pixel = colours[usize::from(*index)];
+                    }
                 }
+                shrinker.push(&line);
             }
-            shrinker.push(&line);
+            shrinker.finish()
         }
-    }
+    };
     if header.durations_ms.len() == 1 {
         decoder.read_next_frame().map_err(undecodable)?;
     }
-    shrinker.finish().ok_or_else(|| undecodable("rows are missing"))
+    image.ok_or_else(|| undecodable("rows are missing"))
+}
+
+/// The image of a frame that is as large as the screen and hides nothing of itself.
+fn whole_frame(
+    indices: &[u8],
+    width: usize,
+    colours: &[[u8; 3]; 256],
+    mut shrinker: Shrinker,
+) -> Option<Image> {
+    let mut line = vec![0; width * 3];
+    for row in indices.chunks_exact(width.max(1)) {
+        for (pixel, index) in line.as_chunks_mut::<3>().0.iter_mut().zip(row) {
+            *pixel = colours[usize::from(*index)];
+        }
+        shrinker.push(&line);
+    }
+    shrinker.finish()
 }
 
 /// What each index draws, in RGBA. The transparent one draws nothing, and so does, as in browsers, an index beyond

@@ -11,12 +11,26 @@ pub(super) struct Image {
     pub(super) samples: Vec<u8>,
 }
 
+/// What `change` makes of each pixel, one after the other. Writing into what is there already takes a fraction of the
+/// time that collecting takes.
+pub(super) fn each<const FROM: usize, const TO: usize>(
+    pixels: &[[u8; FROM]],
+    change: impl Fn([u8; FROM]) -> [u8; TO],
+) -> Vec<u8> {
+    let mut samples = vec![0; pixels.len() * TO];
+    for (to, from) in samples.as_chunks_mut::<TO>().0.iter_mut().zip(pixels) {
+        *to = change(*from);
+    }
+    samples
+}
+
 /// Without the alpha channel, if it hides nothing.
 pub(super) fn opaque(image: Image) -> Image {
-    if image.channels != Channels::Rgba || image.samples.chunks_exact(4).any(|pixel| pixel[3] != 255) {
+    let hides = || image.samples.as_chunks::<4>().0.iter().fold(255, |least, pixel| pixel[3] & least) != 255;
+    if image.channels != Channels::Rgba || hides() {
         return image;
     }
-    let samples = image.samples.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+    let samples = each(image.samples.as_chunks::<4>().0, |p| [p[0], p[1], p[2]]);
     Image { channels: Channels::Rgb, samples, ..image }
 }
 
@@ -25,7 +39,7 @@ pub(super) fn with_alpha(image: Image) -> Image {
     if image.channels != Channels::Rgb {
         return image;
     }
-    let samples = image.samples.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
+    let samples = each(image.samples.as_chunks::<3>().0, |p| [p[0], p[1], p[2], 255]);
     Image { channels: Channels::Rgba, samples, ..image }
 }
 

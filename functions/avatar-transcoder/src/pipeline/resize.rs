@@ -133,8 +133,12 @@ pub(super) fn pixels(
     let luma = planes.next().unwrap_or_default();
     let (channels, samples) = match (planes.next(), planes.next()) {
         (Some(blue), Some(red)) => {
-            let pixels = luma.iter().zip(&blue).zip(&red);
-            (Channels::Rgb, pixels.flat_map(|((y, u), v)| full_to_rgb(*y, *u, *v)).collect())
+            let mut samples = vec![0; luma.len() * 3];
+            let pixels = samples.as_chunks_mut::<3>().0.iter_mut();
+            for (((rgb, y), u), v) in pixels.zip(&luma).zip(&blue).zip(&red) {
+                *rgb = full_to_rgb(*y, *u, *v);
+            }
+            (Channels::Rgb, samples)
         }
         _ => (Channels::Gray, luma),
     };

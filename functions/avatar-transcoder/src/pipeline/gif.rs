@@ -31,16 +31,23 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
     options.skip_frame_decoding(true);
     let mut decoder = options.read_info(cursor(bytes)).map_err(undecodable)?;
     let mut durations_ms = Vec::new();
-    let (mut restores, mut has_transparency) = (false, false);
+    let global = decoder.global_palette().map_or(0, <[u8]>::len);
+    let (mut restores, mut first) = (false, First::Opaque);
     let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     while let Some(frame) = decoder.next_frame_info().map_err(undecodable)? {
         restores |= frame.dispose == DisposalMethod::Previous;
-        has_transparency |= frame.transparent.is_some();
         // Browsers cut off what lies beyond the screen, but for the first frame, which makes the screen larger: so are
         // files shown whose screen is zero or nonsense.
         if durations_ms.is_empty() {
             width = width.max(u32::from(frame.left) + u32::from(frame.width));
             height = height.max(u32::from(frame.top) + u32::from(frame.height));
+            let covers = (u32::from(frame.width), u32::from(frame.height)) == (width, height);
+            let palette = frame.palette.as_ref().map_or(global, Vec::len);
+            first = match (frame.transparent, covers, palette / 3) {
+                (None, true, 256) => First::Opaque,
+                (None, true, _) => First::MayHide,
+                _ => First::Hides,
+            };
         }
         durations_ms.push(duration_ms(frame.delay));
         let pixels = u64::from(frame.width) * u64::from(frame.height);
@@ -77,28 +84,38 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
         animated,
-        parts: still_parts(width, height, has_transparency, recipe),
+        parts: still_parts(width, height, first, recipe),
     })
 }
 
+/// What the first frame leaves to be seen through.
+#[derive(Clone, Copy)]
+enum First {
+    /// Nothing: it covers the screen, and every index has a colour.
+    Opaque,
+    /// What its indices tell, which may be beyond its palette.
+    MayHide,
+    Hides,
+}
+
 /// A still is shrunk while its rows are drawn from the frame's indices.
-fn still_parts(width: u32, height: u32, has_alpha: bool, recipe: &Recipe) -> Parts {
+fn still_parts(width: u32, height: u32, first: First, recipe: &Recipe) -> Parts {
     let factor = shrink::factor(width, height, recipe);
     let (kept_width, rows) = (shrink::shrunk(width, factor), u64::from(shrink::shrunk(height, factor)));
     let kept = u64::from(kept_width) * rows;
-    let pixels = u64::from(width) * u64::from(height);
-    Parts {
-        raster: kept * 4,
-        decoding: (pixels + u64::from(width) * 20).max(kept * 3),
-        rows,
-        channels: 4,
-        has_alpha,
-    }
+    let indices = u64::from(width) * u64::from(height) + u64::from(width) * 20;
+    let (channels, decoding) = match first {
+        First::Opaque => (3, indices),
+        // A copy without alpha, if nothing hides.
+        First::MayHide | First::Hides => (4, indices.max(kept * 3)),
+    };
+    let has_alpha = matches!(first, First::Hides);
+    Parts { raster: kept * channels, decoding, rows, channels, has_alpha }
 }
 
 /// An animation has a canvas, another to restore if a frame asks for it, and a frame's indices; each frame is shrunk.
 fn animated_parts(width: u32, height: u32, restores: bool, recipe: &Recipe) -> Parts {
-    let still = still_parts(width, height, true, recipe);
+    let still = still_parts(width, height, First::Hides, recipe);
     let pixels = u64::from(width) * u64::from(height);
     Parts { decoding: pixels * if restores { 9 } else { 5 }, ..still }
 }

@@ -163,12 +163,7 @@ impl<'a> Frames<'a> {
         self.dispose();
         let global = self.decoder.global_palette().map(<[u8]>::to_vec);
         let Some(frame) = self.decoder.read_next_frame().map_err(undecodable)? else { return Ok(None) };
-        let palette = frame
-            .palette
-            .as_ref()
-            .or(global.as_ref())
-            .filter(|palette| !palette.is_empty())
-            .ok_or_else(|| undecodable("it has no palette"))?;
+        let palette = palette(frame, global.as_deref())?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, self.width, self.height);
         let saved = match frame.dispose {
@@ -221,12 +216,7 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
     let image = {
         let frame = decoder.read_next_frame().map_err(undecodable)?;
         let frame = frame.ok_or_else(|| undecodable("it has no frame"))?;
-        let palette = frame
-            .palette
-            .as_ref()
-            .or(global.as_ref())
-            .filter(|palette| !palette.is_empty())
-            .ok_or_else(|| undecodable("it has no palette"))?;
+        let palette = palette(frame, global.as_deref())?;
         let colours = colours(palette, frame.transparent);
         let area = area(frame, width, height);
         let covers = (area.width, area.height) == (width, height);
@@ -272,6 +262,12 @@ fn whole_frame(
         shrinker.push(&line);
     }
     shrinker.finish()
+}
+
+/// A frame's own palette, or that of the whole file.
+fn palette<'a>(frame: &'a Frame<'_>, global: Option<&'a [u8]>) -> Result<&'a [u8], Reason> {
+    let palette = frame.palette.as_deref().or(global).filter(|palette| !palette.is_empty());
+    palette.ok_or_else(|| undecodable("it has no palette"))
 }
 
 /// What each index draws, in RGBA. The transparent one draws nothing, and so does, as in browsers, an index beyond

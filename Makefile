@@ -151,7 +151,7 @@ test-contract: binaries ## holds an S3 server against what we rely on; ENDPOINT=
 fuzz: toolchain ## fuzzes what strangers send, a minute each; needs cargo-fuzz; TARGETS="event transcode" FUZZ_SECONDS=60
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "error: install cargo-fuzz by: cargo install cargo-fuzz" >&2; exit 2; }
 	@if $(CARGO) +nightly --version >/dev/null 2>&1; then cargo="$(CARGO) +nightly"; else cargo="env RUSTC_BOOTSTRAP=1 $(CARGO)"; fi; \
-	cd tests/fuzz && for target in $(or $(TARGETS),event media_type transcode scaled_jpeg); do \
+	cd tests/fuzz && for target in $(or $(TARGETS),event media_type transcode scaled_jpeg lzw); do \
 	  case $$target in event) seeds=../../events ;; *) seeds=../fixtures/images/made ;; esac; \
 	  mkdir -p corpus/$$target && $$cargo fuzz run --fuzz-dir . $$target corpus/$$target $$seeds -- \
 	    -max_total_time=$(or $(FUZZ_SECONDS),60) -timeout=10 -print_final_stats=1 || exit 1; \

@@ -17,3 +17,11 @@ pub mod slot;
 pub fn scaled_jpeg_agrees(bytes: &[u8]) {
     codec::scaled_jpeg::agree(bytes);
 }
+
+/// Holds the decoder of GIF's LZW against two others: the bits of an index, how many there are in two bytes, and the data.
+#[cfg(fuzzing)]
+pub fn lzw_agrees(bytes: &[u8]) {
+    if let [bits, low, high, data @ ..] = bytes {
+        codec::lzw::agree(*bits, data, u16::from_le_bytes([*low, *high]).into());
+    }
+}

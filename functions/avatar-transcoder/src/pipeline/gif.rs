@@ -12,11 +12,17 @@ use super::raster::{Channels, Image};
 use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
 
+mod indices;
+
+use indices::Indices;
+
+/// What a `gif` decoder is told. Frames are left as they are packed, for [`Indices`].
 fn options() -> DecodeOptions {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     // A frame has at most 65535² pixels by its format; the header's check has refused what is too large.
     options.set_memory_limit(MemoryLimit::Unlimited);
+    options.skip_frame_decoding(true);
     options
 }
 
@@ -27,12 +33,10 @@ fn duration_ms(delay: u16) -> u32 {
 }
 
 pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Header, Reason> {
-    let mut options = options();
-    options.skip_frame_decoding(true);
-    let mut decoder = options.read_info(cursor(bytes)).map_err(undecodable)?;
+    let mut decoder = options().read_info(cursor(bytes)).map_err(undecodable)?;
     let mut durations_ms = Vec::new();
     let global = decoder.global_palette().map_or(0, <[u8]>::len);
-    let (mut restores, mut first) = (false, First::Opaque);
+    let (mut restores, mut first, mut largest) = (false, First::Opaque, 0);
     let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     while let Some(frame) = decoder.next_frame_info().map_err(undecodable)? {
         restores |= frame.dispose == DisposalMethod::Previous;
@@ -51,6 +55,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         }
         durations_ms.push(duration_ms(frame.delay));
         let pixels = u64::from(frame.width) * u64::from(frame.height);
+        largest = largest.max(pixels);
         if pixels > limits.pixels {
             return Err(Reason::new(
                 "too-many-pixels",
@@ -73,7 +78,8 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         // The file counts repetitions, WebP counts times.
         Repeat::Finite(repetitions) => u32::from(repetitions) + 1,
     };
-    let animated = (durations_ms.len() > 1).then(|| animated_parts(width, height, restores, recipe));
+    let animated = (durations_ms.len() > 1)
+        .then(|| animated_parts(width, height, (largest, bytes.len()), restores, recipe));
     Ok(Header {
         format: Format::Gif,
         width,
@@ -84,7 +90,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
         animated,
-        parts: still_parts(width, height, first, recipe),
+        parts: still_parts(width, height, bytes.len() as u64, first, recipe),
     })
 }
 
@@ -98,12 +104,12 @@ enum First {
     Hides,
 }
 
-/// A still is shrunk while its rows are drawn from the frame's indices.
-fn still_parts(width: u32, height: u32, first: First, recipe: &Recipe) -> Parts {
+/// A still is shrunk while its rows are drawn from the frame's indices, beside which the `packed` bytes stay.
+fn still_parts(width: u32, height: u32, packed: u64, first: First, recipe: &Recipe) -> Parts {
     let factor = shrink::factor(width, height, recipe);
     let (kept_width, rows) = (shrink::shrunk(width, factor), u64::from(shrink::shrunk(height, factor)));
     let kept = u64::from(kept_width) * rows;
-    let indices = u64::from(width) * u64::from(height) + u64::from(width) * 20;
+    let indices = packed + u64::from(width) * u64::from(height) + u64::from(width) * 20;
     let (channels, decoding) = match first {
         First::Opaque => (3, indices),
         // A copy without alpha, if nothing hides.
@@ -113,11 +119,19 @@ fn still_parts(width: u32, height: u32, first: First, recipe: &Recipe) -> Parts 
     Parts { raster: kept * channels, decoding, rows, channels, has_alpha }
 }
 
-/// An animation has a canvas, another to restore if a frame asks for it, and a frame's indices; each frame is shrunk.
-fn animated_parts(width: u32, height: u32, restores: bool, recipe: &Recipe) -> Parts {
-    let still = still_parts(width, height, First::Hides, recipe);
+/// An animation has a canvas, another to restore if a frame asks for it, and a frame's indices, packed and not; each
+/// frame is shrunk. An index is packed into twelve bits at most.
+fn animated_parts(
+    width: u32,
+    height: u32,
+    (largest, bytes): (u64, usize),
+    restores: bool,
+    recipe: &Recipe,
+) -> Parts {
+    let packed = (largest * 3 / 2).min(bytes as u64);
+    let still = still_parts(width, height, packed, First::Hides, recipe);
     let pixels = u64::from(width) * u64::from(height);
-    Parts { decoding: pixels * if restores { 9 } else { 5 }, ..still }
+    Parts { decoding: packed + pixels * if restores { 9 } else { 5 }, ..still }
 }
 
 /// The frames of a GIF, each as it is seen on the whole screen.
@@ -165,15 +179,18 @@ impl<'a> Frames<'a> {
         let Some(frame) = self.decoder.read_next_frame().map_err(undecodable)? else { return Ok(None) };
         let palette = palette(frame, global.as_deref())?;
         let colours = colours(palette, frame.transparent);
+        let indices = Indices::of(frame)?;
         let area = area(frame, self.width, self.height);
         let saved = match frame.dispose {
             DisposalMethod::Previous => rows(&self.canvas, self.width, area),
             _ => Vec::new(),
         };
         for row in 0..area.height {
-            let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
+            let indices = indices.row(row);
             let start = ((area.top + row) * self.width + area.left) * 4;
-            for (pixel, index) in self.canvas[start..].as_chunks_mut::<4>().0.iter_mut().zip(indices) {
+            for (pixel, index) in
+                self.canvas[start..start + area.width * 4].as_chunks_mut::<4>().0.iter_mut().zip(indices)
+            {
                 let colour = colours[usize::from(*index)];
                 *pixel = if colour[3] == 0 { *pixel } else { colour };
             }
@@ -220,21 +237,18 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
         let colours = colours(palette, frame.transparent);
         let area = area(frame, width, height);
         let covers = (area.width, area.height) == (width, height);
-        let most = frame.buffer.iter().copied().max().unwrap_or_default();
-        if covers && frame.transparent.is_none() && usize::from(most) < palette.len() / 3 {
+        let indices = Indices::of(frame)?;
+        if covers && frame.transparent.is_none() && indices.largest() < palette.len() / 3 {
             let colours = colours.map(|[red, green, blue, _]| [red, green, blue]);
-            whole_frame(&frame.buffer, width, &colours, shrinker(Channels::Rgb))
+            whole_frame(&indices, (width, height), &colours, shrinker(Channels::Rgb))
         } else {
             let mut shrinker = shrinker(Channels::Rgba);
             let mut line = vec![0; width * 4];
             for row in 0..height {
                 line.fill(0);
                 if let Some(row) = row.checked_sub(area.top).filter(|row| *row < area.height) {
-                    let indices = &frame.buffer[row * usize::from(frame.width)..][..area.width];
-                    for (pixel, index) in line[area.left * 4..].as_chunks_mut::<4>().0.iter_mut().zip(indices)
-                    {
-                        *pixel = colours[usize::from(*index)];
-                    }
+                    let seen = &mut line[area.left * 4..][..area.width * 4];
+                    draw(indices.row(row), &colours, seen.as_chunks_mut().0);
                 }
                 shrinker.push(&line);
             }
@@ -249,19 +263,24 @@ pub(super) fn first_frame(bytes: &[u8], header: &Header, recipe: &Recipe) -> Res
 
 /// The image of a frame that is as large as the screen and hides nothing of itself.
 fn whole_frame(
-    indices: &[u8],
-    width: usize,
+    indices: &Indices,
+    (width, height): (usize, usize),
     colours: &[[u8; 3]; 256],
     mut shrinker: Shrinker,
 ) -> Option<Image> {
     let mut line = vec![0; width * 3];
-    for row in indices.chunks_exact(width.max(1)) {
-        for (pixel, index) in line.as_chunks_mut::<3>().0.iter_mut().zip(row) {
-            *pixel = colours[usize::from(*index)];
-        }
+    for row in 0..height {
+        draw(indices.row(row), colours, line.as_chunks_mut().0);
         shrinker.push(&line);
     }
     shrinker.finish()
+}
+
+/// Draws as many indices as there are pixels.
+fn draw<const N: usize>(indices: &[u8], colours: &[[u8; N]; 256], pixels: &mut [[u8; N]]) {
+    for (pixel, index) in pixels.iter_mut().zip(indices) {
+        *pixel = colours[usize::from(*index)];
+    }
 }
 
 /// A frame's own palette, or that of the whole file.

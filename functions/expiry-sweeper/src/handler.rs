@@ -150,9 +150,8 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         let mut ends = Vec::with_capacity(rules.len());
         for rule in rules {
             let started = Instant::now();
-            let mut end = if pass.done.contains(&rule.id) {
-                let message = format!("An earlier invocation of the sweep {sweep_id} has swept the rule.");
-                RuleEnd::without_sweep(Outcome::skipped(Reason::new("already-swept", message)), false)
+            let mut end = if let Some(outcome) = pass.earlier(&rule.id) {
+                RuleEnd::without_sweep(outcome, false)
             } else if self.clock.now() >= request.stop_at {
                 let message = "The invocation's time is over; the next one sweeps the rule.";
                 RuleEnd::without_sweep(Outcome::skipped(Reason::new("deadline", message)), true)
@@ -160,8 +159,8 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
                 Box::pin(request.run(rule)).await
             };
             end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
-            if !end.goes_on && !end.outcome.is_retryable() && !pass.done.contains(&rule.id) {
-                pass.done.push(rule.id.clone());
+            if !end.goes_on && !end.outcome.is_retryable() {
+                pass.note(&rule.id, &end.outcome);
             }
             ends.push(end);
         }

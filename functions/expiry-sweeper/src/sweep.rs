@@ -129,6 +129,9 @@ pub struct Tally {
 pub struct Cursor {
     /// What comes next.
     pub phase: Phase,
+    /// When the listing of the rule was begun.
+    #[serde(default)]
+    pub listed_since: Option<Timestamp>,
     /// The objects that the plan consists of.
     pub plan: Vec<PlanFile>,
     /// The numbers so far.

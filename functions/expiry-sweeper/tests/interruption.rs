@@ -117,6 +117,66 @@ async fn a_plan_too_goes_on_where_it_had_to_stop() {
     assert_eq!(world.keys("files", "").await.len(), 3010);
 }
 
+/// Sweeps `rules` in invocations of three seconds, in which each look at the clock takes 100 ms, and calls `between` after
+/// each with its number. The answers.
+async fn in_short_invocations(world: &World, rules: &Value, between: impl Fn(usize)) -> Vec<Value> {
+    let policy = policy(rules);
+    let ticking = world.clock.stepping(100);
+    let mut answers = Vec::new();
+    loop {
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+        let complete = answer["complete"] == true;
+        answers.push(answer);
+        if complete {
+            return answers;
+        }
+        assert!(answers.len() < 100, "it does not get on");
+        between(answers.len());
+    }
+}
+
+#[tokio::test]
+async fn what_failed_for_good_is_not_called_swept_later_in_the_sweep() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(50);
+    world.fill("capped/", 60).await;
+    let (old, young) = filled(&world, 3000, 10).await;
+    let capped = json!({"id": "capped", "bucket": "files", "prefix": "capped/", "expire_after": "1d", "max_deletes": 5});
+    let answers = in_short_invocations(&world, &json!([capped, daily()]), |_| {}).await;
+    assert!(answers.len() > 2, "{} invocations", answers.len());
+    for (number, answer) in answers.iter().enumerate() {
+        let outcome = &answer["outcomes"][0];
+        let reason = &outcome["reason"];
+        assert_eq!(outcome["status"], "failed", "{outcome}");
+        if number == 0 {
+            assert_eq!(reason["code"], "max-deletes");
+        } else {
+            assert_eq!(reason["code"], "already-failed");
+            let message = reason["message"].as_str().unwrap();
+            assert!(message.contains("max-deletes: 60 would be deleted"), "{message}");
+        }
+    }
+    let capped: Vec<_> = (0..60).map(|n| format!("capped/{n:06}")).collect();
+    world.check(&old, &[young, capped].concat()).await;
+}
+
+#[tokio::test]
+async fn a_rule_whose_turn_comes_a_day_after_the_sweep_began_is_listed_to_its_end() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(50);
+    world.fill("b/", 3000).await;
+    let (old, young) = filled(&world, 3000, 10).await;
+    let first = json!({"id": "first", "bucket": "files", "prefix": "b/", "expire_after": "1d"});
+    let advance = |invocation| world.clock.advance(if invocation == 1 { 25 * HOUR } else { 1 });
+    let answers = in_short_invocations(&world, &json!([first, daily()]), advance).await;
+    let listings = answers.iter().filter(|answer| answer["outcomes"][1]["sweep"]["deleted"] == 0);
+    assert!(listings.count() > 1, "the listing takes several invocations");
+    let expired: Vec<_> = (0..3000).map(|n| format!("b/{n:06}")).chain(old).collect();
+    // What was young when the sweep began is left to the next one.
+    world.check(&expired, &young).await;
+}
+
 /// A world in which 1,200 of 1,220 objects are due, seen in pages of 500.
 async fn due() -> (World, Vec<String>, Vec<String>) {
     let mut world = World::new();

@@ -1,10 +1,12 @@
 //! Which rules a sweep of several invocations has behind it, so that each of them has its turn.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::object_ref::ObjectRef;
-use shared::outcome::RetryClass;
+use shared::outcome::{Outcome, Reason, RetryClass, Status};
 use shared::runtime::InvocationError;
 use shared::store::{GetOptions, ObjectStore, PutOptions, StoreErrorKind};
 
@@ -22,6 +24,9 @@ pub(super) struct Pass {
     pub(super) started_at: Timestamp,
     /// The rules that it has behind it.
     pub(super) done: Vec<String>,
+    /// Why some of those failed for good: the code of the reason and its sentence, by rule.
+    #[serde(default)]
+    failed: BTreeMap<String, (String, String)>,
     /// The rules as they were.
     #[serde(default)]
     rules: Vec<String>,
@@ -33,7 +38,42 @@ pub(super) struct Pass {
 impl Pass {
     pub(super) fn new(sweep_id: &str, started_at: Timestamp) -> Self {
         let sweep_id = sweep_id.to_owned();
-        Self { sweep_id, started_at, done: Vec::new(), rules: Vec::new(), is_kept: false }
+        Self {
+            sweep_id,
+            started_at,
+            done: Vec::new(),
+            failed: BTreeMap::new(),
+            rules: Vec::new(),
+            is_kept: false,
+        }
+    }
+
+    /// What an invocation answers about a rule that the sweep has behind it.
+    pub(super) fn earlier(&self, rule: &str) -> Option<Outcome> {
+        if !self.done.iter().any(|done| done == rule) {
+            return None;
+        }
+        let before = format!("an earlier invocation of the sweep {}", self.sweep_id);
+        Some(match self.failed.get(rule) {
+            None => {
+                Outcome::skipped(Reason::new("already-swept", format!("The rule was swept by {before}.")))
+            }
+            Some((code, message)) => {
+                let message = format!("The rule failed for good in {before}, {code}: {message}");
+                Outcome::failed(Reason::new("already-failed", message), RetryClass::Permanent)
+            }
+        })
+    }
+
+    /// Notes that the sweep has `rule` behind it, and how it ended.
+    pub(super) fn note(&mut self, rule: &str, outcome: &Outcome) {
+        if self.done.iter().any(|done| done == rule) {
+            return;
+        }
+        self.done.push(rule.to_owned());
+        if let (Status::Failed, Some(reason)) = (outcome.status, &outcome.reason) {
+            self.failed.insert(rule.to_owned(), (reason.code.to_owned(), reason.message.clone()));
+        }
     }
 
     /// The sweep that the invocation before had to leave, if the policy is still the same.

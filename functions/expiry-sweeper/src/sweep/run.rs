@@ -138,8 +138,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     async fn plan(&'a self, rule: &'a Rule) -> Result<RuleEnd, Halt> {
         let state = format!("{}.plan", rule.id);
         let found = lease::interrupted(self.store, self.audit_bucket, &state).await?;
-        let interrupted = found
-            .filter(|progress| progress.fingerprint == rule.fingerprint() && !self.is_outdated(progress));
+        let interrupted = found.filter(|progress| {
+            let cursor = serde_json::from_value(progress.cursor.clone()).unwrap_or_default();
+            progress.fingerprint == rule.fingerprint() && !self.is_outdated(progress, &cursor)
+        });
         let resumed = interrupted.is_some();
         let mut held = self.begin(rule, interrupted, None);
         let target = held.sweep.report();
@@ -249,7 +251,11 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     braked = Some(sweep_id);
                     None
                 }
-                Ok(Cursor { phase: Phase::Listing { .. }, .. }) if self.is_outdated(&progress) => None,
+                Ok(cursor @ Cursor { phase: Phase::Listing { .. }, .. })
+                    if self.is_outdated(&progress, &cursor) =>
+                {
+                    None
+                }
                 Ok(_) if progress.fingerprint == rule.fingerprint() => Some(progress),
                 Ok(Cursor { phase: Phase::Acting(Acting { clean: false, .. }), .. }) => {
                     let mut held = self.begin(rule, Some(progress), None);
@@ -315,6 +321,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         sink: &mut Sink<'_, S>,
         save: impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
     ) -> Result<bool, Halt> {
+        held.cursor.listed_since.get_or_insert(self.clock.now());
         let mut audit = Audit::open(&held.sweep, &held.cursor, &self.token).await?;
         let planned = held.sweep.plan(&mut held.cursor, audit.as_mut(), sink, save).await;
         if let Some(audit) = audit {
@@ -471,8 +478,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         Held { sweep, cursor, next_report, writer, upload, kept: None, resumed, at_start }
     }
 
-    fn is_outdated(&self, progress: &lease::Progress) -> bool {
-        self.clock.now().duration_since(progress.started_at).as_secs() > LONGEST_LISTING
+    /// A rule's turn may come long after the sweep began.
+    fn is_outdated(&self, progress: &lease::Progress, cursor: &Cursor) -> bool {
+        let since = cursor.listed_since.unwrap_or(progress.started_at);
+        self.clock.now().duration_since(since).as_secs() > LONGEST_LISTING
     }
 
     fn claim(&self) -> Claim {

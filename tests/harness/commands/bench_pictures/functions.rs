@@ -48,9 +48,14 @@ pub(super) struct Flat {
     pub(super) largest_of_last_hundred: u64,
 }
 
-/// A small photograph, so that a start is most of what is measured.
-pub(super) fn start_picture() -> PathBuf {
+/// A small photograph, with a profile.
+pub(super) fn small_picture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/rocket.jpg")
+}
+
+/// A tiny picture, which takes no time itself, so that what is measured is the start.
+pub(super) fn tiny_picture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/images/made/sampling-420.jpg")
 }
 
 /// Both functions, and the store between them.

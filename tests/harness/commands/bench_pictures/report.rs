@@ -44,7 +44,7 @@ fn megabytes(bytes: Option<u64>) -> String {
 }
 
 /// All tables.
-pub(super) fn text(rows: &[Row], starts: &[(&str, Start)], flat: &Flat) -> String {
+pub(super) fn text(rows: &[Row], starts: &[(&str, &str, Start)], flat: &Flat) -> String {
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = writeln!(text, "{}", pictures(rows));
@@ -53,11 +53,11 @@ pub(super) fn text(rows: &[Row], starts: &[(&str, Start)], flat: &Flat) -> Strin
         "By kind: geometric means of the ratios to sharp, and the worst of each.\n{}",
         kinds(rows)
     );
-    for (how, start) in starts {
+    for (how, what, start) in starts {
         let (ours, sharp) = (start.ours_init + start.ours_first, start.sharp_init + start.sharp_first);
         let _ = writeln!(
             text,
-            "Cold start{how} to the first avatar, medians: ours {ours:.1} ms ({:.1} to the first request for work, {:.1} \
+            "Cold start{how} to the first avatar, of {what}, medians: ours {ours:.1} ms ({:.1} to the first request for work, {:.1} \
              from it), sharp {sharp:.1} ms ({:.1}, {:.1}); ratio {:.3}.",
             start.ours_init,
             start.ours_first,

@@ -6,6 +6,8 @@
 //! 3. `act` reads the plan back and deletes, on the condition that an object is still the one that was
 //!    listed. Its report has one row for each row of the plan.
 //!
+//! Where no cap can stop a rule, 3. begins while 1. goes on, with one object of the plan after the other.
+//!
 //! The plan is what makes a kill at any moment harmless: whoever goes on knows which keys may have been
 //! deleted without having been reported, and finds out. Nothing is kept in memory per key but the page and
 //! the batches in flight.
@@ -26,10 +28,13 @@ use crate::references::ReferenceError;
 use crate::report::{PART_BYTES, ReadError, ReportTarget, SummaryError};
 
 mod act;
+mod ahead;
 mod audit;
 mod batch;
 pub mod brake;
+mod feed;
 mod gone;
+mod ledger;
 mod listed;
 mod meanwhile;
 mod middle;
@@ -51,6 +56,9 @@ pub use source::Position;
 /// How far an object's time may lie in the future before the clock is to blame: beyond this S3 itself
 /// refuses every signature (`RequestTimeTooSkewed`).
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
+
+/// The code of a clock that is behind the store's.
+const CLOCK_BEHIND: &str = "clock-behind";
 
 /// How old a plan may be when it is acted upon without looking again.
 const PLAN_IS_FRESH: Duration = Duration::from_secs(60);
@@ -192,6 +200,17 @@ pub struct Acting {
     /// Whether the invocation before stopped of itself. If not, rows from `place` on may have been
     /// deleted without having been reported.
     pub clean: bool,
+    /// Where the rule is listed at the same time, the ranges of keys that are not at their end; empty once
+    /// the plan is whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing: Vec<KeyRange>,
+}
+
+impl Acting {
+    /// Before the first row, with these numbers and what is still to be listed.
+    pub(crate) fn begin(before: Tally, listing: Vec<KeyRange>) -> Self {
+        Self { begun: Place::FIRST, before, place: Place::FIRST, clean: true, listing }
+    }
 }
 
 /// A row of a plan.
@@ -220,6 +239,15 @@ impl Cursor {
             place = Place { file: place.file + 1, row: 0 };
         }
         place
+    }
+
+    /// Whether the rule is not listed to its end.
+    pub(crate) fn is_listing(&self) -> bool {
+        match &self.phase {
+            Phase::Listing { .. } => true,
+            Phase::Acting(acting) => !acting.listing.is_empty(),
+            Phase::Stopped { .. } => false,
+        }
     }
 
     /// How many rows the plan has.

@@ -60,7 +60,8 @@ struct Invoked {
 
 const SECONDS: i64 = 900;
 
-/// Two rules: one that is listed in ranges, and one that is held against references.
+/// Three rules: one that is listed in ranges while it deletes, one whose plan has to be whole because a cap might stop
+/// it, and one that is held against references.
 struct Bucket {
     world: World,
     expired: BTreeSet<String>,
@@ -75,7 +76,8 @@ impl Bucket {
         world.store = world.store.with_page_size(4);
         let (mut expired, mut live) = (BTreeSet::new(), BTreeSet::new());
         for n in 0..26 {
-            for key in [format!("a/{}/{n:02}", n % 3), format!("b/{n:02}")] {
+            let capped = (n % 2 == 0).then(|| format!("c/{}/{n:02}", n % 3));
+            for key in [format!("a/{}/{n:02}", n % 3), format!("b/{n:02}")].into_iter().chain(capped) {
                 world.put(&key, &key).await;
                 if key.starts_with('b') && n % 5 == 0 { &mut live } else { &mut expired }.insert(key);
             }
@@ -94,6 +96,7 @@ impl Bucket {
             "version": 1, "mode": "apply", "limits": {"max_delete_ratio": 1.0},
             "rules": [
                 {"id": "aged", "bucket": "files", "prefix": "a/", "expire_after": "1d", "anomaly_factor": 0},
+                {"id": "capped", "bucket": "files", "prefix": "c/", "expire_after": "1d", "max_deletes": 100},
                 {"id": "orphans", "bucket": "files", "prefix": "b/", "unreferenced_in": "s3://audit/references.txt",
                  "grace": "1d", "references_max_age": "9d", "anomaly_factor": 0},
             ],

@@ -102,7 +102,8 @@ async fn a_thousand_deletes_cost_about_one_listing_and_one_batch_and_a_fixed_res
     let deletes = store.calls().iter().filter(is_delete).count();
     assert!((40..=60).contains(&deletes), "{deletes} batches");
     let rest = store.calls().len() - lists - deletes;
-    assert!(rest <= 26, "{rest} other requests: {:?}", store.operations());
+    // Two for each object of the plan, which has several thousand rows, and what a sweep costs once.
+    assert!(rest <= 30, "{rest} other requests: {:?}", store.operations());
     assert!(!store.calls().iter().any(|call| call.bucket == "files" && call.operation == Operation::Head));
 }
 

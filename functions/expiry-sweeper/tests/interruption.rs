@@ -169,7 +169,9 @@ async fn a_rule_whose_turn_comes_a_day_after_the_sweep_began_is_listed_to_its_en
     let (old, young) = filled(&world, 3000, 10).await;
     let first = json!({"id": "first", "bucket": "files", "prefix": "b/", "expire_after": "1d"});
     let advance = |invocation| world.clock.advance(if invocation == 1 { 25 * HOUR } else { 1 });
-    let answers = in_short_invocations(&world, &json!([first, daily()]), advance).await;
+    // A cap makes it list before it deletes.
+    let second = rule(&json!({"expire_after": "1d", "max_deletes": 100_000}));
+    let answers = in_short_invocations(&world, &json!([first, second]), advance).await;
     let listings = answers.iter().filter(|answer| answer["outcomes"][1]["sweep"]["deleted"] == 0);
     assert!(listings.count() > 1, "the listing takes several invocations");
     let expired: Vec<_> = (0..3000).map(|n| format!("b/{n:06}")).chain(old).collect();
@@ -386,8 +388,8 @@ async fn a_rule_that_is_changed_after_a_kill_first_accounts_for_what_went() {
     world.check(&gone, &kept).await;
 }
 
-#[tokio::test]
-async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
+/// Lists in ranges, in invocations of a few seconds. `ranges` is where the cursor has the ranges that are not at their end.
+async fn lists_in_ranges(rule: &Value, ranges: &str, step: i64) {
     let mut world = World::new();
     world.store = world.store.with_page_size(200);
     let (mut expired, mut live) = (Vec::new(), Vec::new());
@@ -410,17 +412,17 @@ async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
         world.put(&key, "y").await;
         live.push(key);
     }
-    let policy = policy(&json!([daily()]));
-    let ticking = world.clock.stepping(100);
+    let policy = policy(&json!([rule]));
+    let ticking = world.clock.stepping(step);
     let mut most_ranges = 0;
     for invocation in 1.. {
         assert!(invocation < 60, "it does not get on");
         let variables = [("SWEEP_POLICY", &*policy)];
         let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
         let state = world.read("audit", "sweeps/state/temp.json").await;
-        let ranges = &serde_json::from_str::<Value>(&state).unwrap()["progress"]["cursor"]["phase"]["listing"]
-            ["ranges"];
-        most_ranges = most_ranges.max(ranges.as_array().map_or(0, Vec::len));
+        let state = serde_json::from_str::<Value>(&state).unwrap();
+        let open = state.pointer("/progress/cursor/phase").and_then(|phase| phase.pointer(ranges));
+        most_ranges = most_ranges.max(open.and_then(Value::as_array).map_or(0, Vec::len));
         if answer["complete"] == true {
             assert!(invocation > 2, "{invocation}");
             assert!(most_ranges > 1, "{most_ranges} ranges at once");
@@ -429,6 +431,21 @@ async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
         }
     }
     world.check(&expired, &live).await;
+}
+
+#[tokio::test]
+async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
+    Box::pin(lists_in_ranges(
+        &rule(&json!({"expire_after": "1d", "max_deletes": 100_000})),
+        "/listing/ranges",
+        100,
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn a_listing_beside_its_deletes_sees_every_key_once_also_when_it_is_interrupted() {
+    Box::pin(lists_in_ranges(&daily(), "/acting/listing", 40)).await;
 }
 
 #[tokio::test]
@@ -477,5 +494,67 @@ async fn after_a_kill_the_parts_of_the_report_that_are_safe_are_taken_over() {
         world.clock.advance(1000);
         until_complete(&world, &rules()).await;
         world.check(&expired, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_turns_out_to_be_behind_while_it_deletes_stops_the_rule_and_loses_nothing() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(500);
+    let (mut expired, _) = filled(&world, 4000, 0).await;
+    world.clock.advance(HOUR);
+    world.put("a/zz", "from the future").await;
+    world.clock.advance(-HOUR);
+    let answer = sweep(&world, &rules()).await;
+    let outcome = &answer["outcomes"][0];
+    assert_eq!((&outcome["status"], &outcome["reason"]["code"]), (&json!("failed"), &json!("clock-behind")));
+    assert!(outcome["sweep"]["deleted"].as_u64().is_some_and(|deleted| deleted > 0), "{answer}");
+    // Once it is right, the sweep goes on, and by then the object from the future is due as well.
+    world.clock.advance(HOUR + 1000);
+    until_complete(&world, &rules()).await;
+    world.check(&expired, &["a/zz".to_owned()]).await;
+    world.clock.advance(2 * DAY);
+    until_complete(&world, &rules()).await;
+    expired.push("a/zz".to_owned());
+    world.check(&expired, &[]).await;
+}
+
+#[tokio::test]
+async fn a_listing_that_was_left_while_it_deleted_begins_afresh_after_a_day() {
+    for is_killed in [false, true] {
+        let mut world = World::new();
+        world.store = world.store.with_page_size(500);
+        let (expired, live) = filled(&world, 4000, 3).await;
+        let batches = AtomicU64::new(0);
+        let clock = world.clock.clone();
+        let store = Hooked::new(world.store.clone(), move |call| {
+            let is_delete = call.operation == Operation::DeleteBatch && call.bucket == "files";
+            let earlier = batches.fetch_add(u64::from(is_delete), Ordering::SeqCst);
+            match (is_delete, earlier > 0) {
+                (true, false) if is_killed => Hook::HangAfter,
+                // Nothing more is done, nor listed.
+                (_, true) if is_killed => Hook::Hang,
+                (true, false) => {
+                    clock.advance(890);
+                    Hook::Go
+                }
+                _ => Hook::Go,
+            }
+        });
+        let first = rules();
+        let left = tokio::time::timeout(Duration::from_millis(500), sweep_in(&world, store, &first));
+        let answer = Box::pin(left).await;
+        assert_eq!(answer.is_err(), is_killed);
+        let gone = expired.len() + live.len() - world.keys("files", "").await.len();
+        assert!(gone > 0 && gone < expired.len(), "{gone}");
+        world.clock.advance(2 * DAY);
+        until_complete(&world, &rules()).await;
+        if !is_killed {
+            // The sweep of all rules goes on, and is about what was due when it began.
+            world.check(&expired, &live).await;
+            until_complete(&world, &rules()).await;
+        }
+        // What is as old by now goes as well.
+        world.check(&[expired, live].concat(), &[]).await;
     }
 }

@@ -12,15 +12,20 @@ use serde_json::{Value, json};
 use shared::store::{Operation, RecordingStore};
 use support::*;
 
-/// A day, and nothing is too much at once.
+/// A day, and nothing is too much at once, so that it deletes while it lists.
 fn rules() -> Value {
     json!([rule(&json!({"expire_after": "1d", "anomaly_factor": 0}))])
 }
 
+/// The same with a cap, so that it lists before it deletes.
+fn capped() -> Value {
+    json!([rule(&json!({"expire_after": "1d", "max_deletes": 100_000, "anomaly_factor": 0}))])
+}
+
 /// Sweeps until it is done, by invocations of three seconds, and answers how many there were and how many
 /// ranges were open at once.
-async fn sweep(world: &World, step: i64) -> (usize, usize) {
-    let policy = policy(&rules());
+async fn sweep(world: &World, rules: &Value, step: i64) -> (usize, usize) {
+    let policy = policy(rules);
     let (ticking, mut most) = (world.clock.stepping(step), 0);
     for invocation in 1..200 {
         let variables = [("SWEEP_POLICY", &*policy)];
@@ -30,8 +35,9 @@ async fn sweep(world: &World, step: i64) -> (usize, usize) {
         }
         let state = world.read("audit", "sweeps/state/temp.json").await;
         let state: Value = serde_json::from_str(&state).unwrap();
-        let ranges = &state["progress"]["cursor"]["phase"]["listing"]["ranges"];
-        most = most.max(ranges.as_array().map_or(0, Vec::len));
+        let phase = &state["progress"]["cursor"]["phase"];
+        let ranges = [&phase["listing"]["ranges"], &phase["acting"]["listing"]];
+        most = most.max(ranges.iter().filter_map(|open| open.as_array()).map(Vec::len).sum());
     }
     unreachable!("it does not get on");
 }
@@ -53,6 +59,7 @@ proptest! {
         keys in proptest::collection::btree_set(key(), 1..500),
         page_size in 1_u16..12,
         step in prop_oneof![Just(0_i64), Just(7)],
+        is_capped: bool,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -62,7 +69,7 @@ proptest! {
                 world.put(key, key).await;
             }
             world.clock.advance(DAY);
-            sweep(&world, step).await;
+            sweep(&world, &if is_capped { capped() } else { rules() }, step).await;
             world.check(&keys.into_iter().collect::<Vec<_>>(), &[]).await;
         });
     }
@@ -73,20 +80,49 @@ async fn keys_without_folders_are_listed_in_several_ranges_at_once() {
     // Numbers one after the other, and names that are all over the place.
     let numbers: BTreeSet<String> = (0..8000).map(|n| format!("a/{n:07}")).collect();
     let names = (0..8000_u32).map(|n| format!("a/{:08x}", n.wrapping_mul(2_654_435_761))).collect();
-    for keys in [numbers, names] {
+    // Where it deletes at the same time, the listing is in no hurry.
+    let at_once = [(rules(), 3), (capped(), 5)];
+    for (keys, (rules, ranges)) in
+        [&numbers, &names].into_iter().flat_map(|keys| at_once.clone().map(|how| (keys, how)))
+    {
         let mut world = World::new();
         world.store = world.store.with_page_size(100);
-        for key in &keys {
+        for key in keys {
             world.put(key, "x").await;
         }
         let store = Arc::new(RecordingStore::new(world.store.clone()));
-        sweep_in(&world, store.clone(), &rules()).await;
+        sweep_in(&world, store.clone(), &rules).await;
         let lists = store.count(Operation::List);
         assert!((80..=110).contains(&lists), "{lists} pages instead of 80");
 
         world.clock.advance(DAY);
-        let (invocations, most) = sweep(&world, 60).await;
-        assert!(invocations > 1 && most >= 5, "{most} ranges at once in {invocations} invocations");
-        world.check(&keys.into_iter().collect::<Vec<_>>(), &[]).await;
+        let (invocations, most) = sweep(&world, &rules, 60).await;
+        assert!(invocations > 1 && most >= ranges, "{most} ranges at once in {invocations} invocations");
+        world.check(&keys.iter().cloned().collect::<Vec<_>>(), &[]).await;
     }
+}
+
+/// The operations on the bucket that is swept, in their order.
+async fn order(rules: &Value) -> Vec<Operation> {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(500);
+    for n in 0..6000 {
+        world.put(&format!("a/{n:05}"), "x").await;
+    }
+    world.clock.advance(DAY);
+    let store = Arc::new(RecordingStore::new(world.store.clone()));
+    let answer = sweep_in(&world, store.clone(), rules).await;
+    assert_eq!(answer["outcomes"][0]["sweep"]["deleted"], 6000, "{answer}");
+    let calls = store.calls().into_iter().filter(|call| call.bucket == "files");
+    calls.map(|call| call.operation).collect()
+}
+
+#[tokio::test]
+async fn deletes_overlap_the_listing_unless_a_cap_might_stop_them() {
+    let is_listed_first = |order: &[Operation]| {
+        let last_list = order.iter().rposition(|operation| *operation == Operation::List);
+        last_list < order.iter().position(|operation| *operation == Operation::DeleteBatch)
+    };
+    assert!(!is_listed_first(&order(&rules()).await));
+    assert!(is_listed_first(&order(&capped()).await));
 }

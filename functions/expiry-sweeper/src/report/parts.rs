@@ -47,6 +47,8 @@ pub(super) struct PartWriter {
     bytes: u64,
     /// The least size of a part that is not the last.
     pub(super) part_bytes: usize,
+    /// How many bytes are expected at once, at most.
+    pub(super) expected_bytes: usize,
     /// What was written, where that was little.
     pub(super) kept: Option<Bytes>,
 }
@@ -54,8 +56,18 @@ pub(super) struct PartWriter {
 impl PartWriter {
     pub(super) fn new(object: ObjectRef, token: &str, content_type: &'static str) -> Self {
         let (buffer, token) = (BytesMut::new(), token.to_owned());
-        let part_bytes = PART_BYTES;
-        Self { object, token, content_type, buffer, upload: None, bytes: 0, part_bytes, kept: None }
+        let (part_bytes, expected_bytes) = (PART_BYTES, PART_BYTES);
+        Self {
+            object,
+            token,
+            content_type,
+            buffer,
+            upload: None,
+            bytes: 0,
+            part_bytes,
+            expected_bytes,
+            kept: None,
+        }
     }
 
     fn options(&self) -> PutOptions {
@@ -70,12 +82,12 @@ impl PartWriter {
         }
     }
 
-    /// Sets a whole part's memory aside once it is clear that it will be needed, and has that of the part
+    /// Sets the memory of what is expected aside once it is clear that it will be needed, and has that of the part
     /// before again where that was sent. Growing by doubling, or anew for each part, would leave holes behind
     /// that nothing else fits into.
     pub(super) fn make_room(&mut self) {
-        let whole = self.part_bytes + self.part_bytes / 8;
-        let is_large = self.upload.is_some() || self.buffer.len() > self.part_bytes / 16;
+        let whole = self.expected_bytes + self.expected_bytes / 8;
+        let is_large = self.upload.is_some() || self.buffer.len() > self.expected_bytes / 16;
         if is_large && self.buffer.capacity() < whole {
             self.buffer.reserve(whole - self.buffer.len());
         }

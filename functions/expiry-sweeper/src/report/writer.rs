@@ -86,7 +86,14 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// The same in parts of at least `bytes` bytes, which not every store takes.
     #[must_use]
     pub fn in_parts_of(mut self, bytes: usize) -> Self {
-        self.parts.part_bytes = bytes;
+        (self.parts.part_bytes, self.parts.expected_bytes) = (bytes, bytes);
+        self
+    }
+
+    /// The same for a report that ends at about so many bytes.
+    #[must_use]
+    pub(crate) fn of_about(mut self, bytes: usize) -> Self {
+        self.parts.expected_bytes = bytes.min(self.parts.part_bytes);
         self
     }
 
@@ -98,7 +105,21 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
         self.parts.make_room();
         encode(rows, (&mut self.parts.buffer).writer());
-        self.rows += rows.len() as u64;
+        self.appended(rows.len() as u64).await
+    }
+
+    /// The same, of `rows` rows that [`encode`] has written to `text`.
+    ///
+    /// # Errors
+    /// As [`ReportWriter::append`].
+    pub async fn append_encoded(&mut self, text: &[u8], rows: u64) -> StoreResult<()> {
+        self.parts.make_room();
+        self.parts.buffer.extend_from_slice(text);
+        self.appended(rows).await
+    }
+
+    async fn appended(&mut self, rows: u64) -> StoreResult<()> {
+        self.rows += rows;
         if self.parts.is_full() {
             self.choose_name().await?;
             self.parts.send(self.store).await?;
@@ -110,6 +131,11 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// How many rows were appended.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// How many bytes they have.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.parts.bytes()
     }
 
     /// What is safe at the store although the report is not finished: keep this beside the cursor, and

@@ -1,25 +1,30 @@
 //! Deletes what a plan says, and writes the report.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use futures::stream;
+use jiff::Timestamp;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::outcome::RetryClass;
 use shared::store::{ObjectStore, StoreErrorKind};
 
 use super::batch::{Done, Fate, Item};
+use super::feed::Feed;
+use super::ledger::Ledger;
 use super::meanwhile::meanwhile;
+use super::pace::InFlight;
 use super::plan::HOLD_TAG;
-use super::plan_reader::{Group, Kept, PlanReader, batch_of, groups_at_once};
+use super::plan_reader::{Group, PlanReader, batch_of, groups_at_once};
 use super::verify::{Standing, Verifier};
-use super::{Acting, Cursor, Halt, Phase, Place, Sweep, Tally};
+use super::{Acting, Cursor, Halt, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
 use crate::ranges::Ranges;
-use crate::report::{ReportWriter, Row, RowDecoder, RowResult, UploadState};
+use crate::report::{ReportWriter, Row, RowDecoder, RowResult, UploadState, encode};
 
 /// How the deleting of an invocation ended.
 pub(crate) enum Ended {
@@ -46,43 +51,86 @@ const RULE_CHANGED: &str = "rule-changed";
 /// Groups that are done and wait while a part of the report is on its way.
 const DONE_AT_ONCE: usize = 2;
 
-/// A row on its way, or why there is none.
-type Taken = Result<(Vec<Item>, Place), Halt>;
+/// How far an invocation has come with a plan.
+pub(super) struct Acted {
+    pub(super) ended: Ended,
+    /// The first row that is not in its report.
+    pub(super) place: Place,
+    /// The results of all rows before that, of earlier invocations too.
+    pub(super) results: Tally,
+    /// Whether it is known what became of everything that was asked for; if not, `place` stands before it.
+    pub(super) settled: bool,
+}
+
+/// Rows, each with what is to become of it.
+struct Taken {
+    items: Vec<Item>,
+    /// The first row after them.
+    end: Place,
+    /// Whether they were listed just now.
+    fresh: bool,
+}
+
+/// What became of a group of rows, as the report will say it. Groups are done in any order and reported in the
+/// plan's, and the text of those that wait needs less memory than their rows.
+struct Told {
+    text: Vec<u8>,
+    rows: u64,
+    tally: Tally,
+    settled: bool,
+    halt: Option<Halt>,
+}
+
+impl Told {
+    /// `deleted` is told of each row that is gone.
+    fn of(Done { rows, tally, settled, halt }: Done, deleted: &RefCell<impl FnMut(&Row)>) -> Self {
+        let gone = rows.iter().filter(|row| row.result == RowResult::Deleted);
+        gone.for_each(&mut *deleted.borrow_mut());
+        let mut text = Vec::new();
+        encode(&rows, &mut text);
+        Self { text, rows: rows.len() as u64, tally, settled, halt }
+    }
+}
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
-    /// Goes on with the plan from the cursor's place, reporting to `report`. `kept` is what the caller still has
-    /// of the plan. `save` is called with the cursor and what is safe of the report, whenever that has grown;
-    /// `deleted` with each row that is gone. Also answers whether it is known what became of everything that was
-    /// asked for; if not, the cursor stands before it.
+    /// Goes on with the plan from `place` on, reporting to `report`. What is safe of that is written to `ledger`;
+    /// `deleted` is called with each row that is gone.
     ///
     /// # Errors
     /// The report cannot be written. What was deleted since the cursor was saved is then found out by whoever
     /// goes on.
-    pub(super) async fn act(
+    pub(super) async fn act<F>(
         &self,
-        cursor: &mut Cursor,
-        (intent, look_again): (Intent, bool),
-        kept: Option<Kept>,
+        feed: &Feed,
+        (before, mut place): (Tally, Place),
+        intent: Intent,
         report: &mut ReportWriter<'_, S>,
-        mut save: impl AsyncFnMut(&Cursor, Option<UploadState>) -> Result<(), Halt>,
-        mut deleted: impl FnMut(&Row),
-    ) -> Result<(Ended, bool), Halt> {
-        let Phase::Acting(Acting { place, .. }) = cursor.phase.clone() else {
-            return Ok((Ended::Complete, true));
-        };
-        let verifier = (look_again && self.rule.target() == Target::Objects)
+        ledger: &Ledger<'_, F>,
+        deleted: impl FnMut(&Row),
+    ) -> Result<Acted, Halt>
+    where
+        F: AsyncFnMut(&Cursor, Option<UploadState>) -> Result<(), Halt>,
+    {
+        let verifier = (self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
-        let (target, files, most) =
-            (self.plan_target(), cursor.plan.clone(), batch_of(self.rule, self.sizes));
-        let reader = PlanReader::new(self.store, target, files, place, (self.sizes.least_batch, most), kept);
+        let (target, most) = (self.plan_target(), batch_of(self.rule, self.sizes));
+        let is_fresh = |listed_since: Timestamp| {
+            let age = self.clock.now().duration_since(listed_since);
+            intent == Intent::Delete && age.as_secs() <= PLAN_IS_FRESH.as_secs().cast_signed()
+        };
+        let bounds = (self.sizes.least_batch, most);
+        let reader = PlanReader::new(self.store, target, feed, place, bounds, &is_fresh);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
+        let deleted = RefCell::new(deleted);
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
+            // What is not begun yet needs no memory.
+            let place = self.pace.place().await;
             if self.is_over() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
             match take(&mut reader, verifier.as_mut(), intent).await {
-                Ok(Some(group)) => Some((Ok(group), Some((reader, verifier)))),
+                Ok(Some(taken)) => Some((Ok((taken, place)), Some((reader, verifier)))),
                 Ok(None) => {
                     exhausted.store(true, Ordering::Relaxed);
                     None
@@ -90,22 +138,24 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 Err(halt) => Some((Err(halt), None)),
             }
         });
-        let carried_out = groups.map(|taken: Taken| async {
-            let (items, end) = taken?;
-            Ok::<_, Halt>((self.carry_out(items, look_again).await, end))
+        let carried_out = groups.map(|taken: Result<(Taken, InFlight<'_>), Halt>| async {
+            let (Taken { items, end, fresh }, place) = taken?;
+            Ok::<_, Halt>((Told::of(self.carry_out(items, !fresh, place).await, &deleted), end))
         });
         let most = groups_at_once(self.rule);
         let mut carried_out = pin!(carried_out.buffered(most));
         let (mut ready, mut halted, mut all_settled) = (VecDeque::new(), None, true);
+        let mut results = before;
         loop {
             let next = match ready.pop_front() {
                 Some(done) => Some(done),
                 None => carried_out.next().await,
             };
             let Some(done) = next else { break };
-            let (Done { rows, tally, settled, halt }, end) = match done {
+            let (Told { text, rows, tally, settled, halt }, end) = match done {
                 Ok(done) => done,
                 Err(halt) => {
+                    feed.stop();
                     halted.get_or_insert(halt);
                     continue;
                 }
@@ -113,6 +163,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             // What is in flight is waited for, so that its rows are reported.
             if let Some(halt) = halt {
                 stopping.store(true, Ordering::Relaxed);
+                feed.stop();
                 halted.get_or_insert(halt);
             }
             // Rows are reported in the order of the plan, so that what follows waits with what is not settled.
@@ -122,17 +173,20 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             }
             let safe_before = report.state().map_or(0, |state| state.rows);
             // While a part of the report is on its way, the deleting goes on.
-            meanwhile(report.append(&rows), &mut carried_out, &mut ready, DONE_AT_ONCE).await?;
-            rows.iter().filter(|row| row.result == RowResult::Deleted).for_each(&mut deleted);
-            cursor.tally.add(&tally);
-            if let Phase::Acting(acting) = &mut cursor.phase {
-                acting.place = end;
-                acting.clean = false;
-            }
+            meanwhile(report.append_encoded(&text, rows), &mut carried_out, &mut ready, DONE_AT_ONCE).await?;
+            results.add(&tally);
+            place = end;
             if let Some(state) = report.state().filter(|state| state.rows > safe_before) {
-                save(cursor, Some(state)).await?;
+                ledger.change(|cursor, upload| {
+                    cursor.tally = cursor.tally.with_results_of(&results);
+                    if let Phase::Acting(acting) = &mut cursor.phase {
+                        (acting.place, acting.clean) = (place, false);
+                    }
+                    *upload = Some(state);
+                });
+                ledger.save().await?;
             }
-            self.progress.deleted(self.rule, &cursor.tally);
+            ledger.deleted(&tally);
         }
         let ended = match halted {
             // Time was over, and there was no other attempt for that reason.
@@ -141,7 +195,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             None if exhausted.load(Ordering::Relaxed) => Ended::Complete,
             None => Ended::Over,
         };
-        Ok((ended, all_settled))
+        Ok(Acted { ended, place, results, settled: all_settled })
     }
 
     /// Takes over the report of an invocation that died, as far as it is safe at the store: moves the cursor
@@ -159,9 +213,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             (Some(state), _) => {
                 if !ReportWriter::salvage(self.store, self.audit_bucket, state).await? {
                     // Its parts are gone, so that the rows are written once more from where it began.
-                    cursor.phase =
-                        Phase::Acting(Acting { place: acting.begun, clean: false, ..acting.clone() });
-                    cursor.tally = acting.before;
+                    cursor.tally = cursor.tally.with_results_of(&acting.before);
+                    cursor.phase = Phase::Acting(Acting { place: acting.begun, clean: false, ..acting });
                     return Ok(None);
                 }
                 let mut numbers = number..;
@@ -176,7 +229,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             }
             (None, None) => (number, ObjectRef::new(self.audit_bucket, self.report().key(number))),
         };
-        let mut tally = acting.before.clone();
+        let mut tally = cursor.tally.with_results_of(&acting.before);
         let mut rows = 0;
         let mut bytes = match Ranges::open(self.store, &object).await {
             Ok(bytes) => bytes,
@@ -198,21 +251,23 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         }
         decoder.finish()?;
         let place = cursor.after(acting.begun, rows);
-        cursor.phase = Phase::Acting(Acting { begun: place, before: tally.clone(), place, clean: false });
+        let before = tally.clone();
+        cursor.phase = Phase::Acting(Acting { begun: place, before, place, clean: false, ..acting });
         cursor.tally = tally;
         cursor.reports.push(object.to_string());
         Ok(Some(number))
     }
 }
 
-/// The next rows of a plan, each with what is to become of it.
+/// The next rows of a plan. What was listed just now is not looked at again.
 async fn take<S: ObjectStore>(
     reader: &mut PlanReader<'_, S>,
     verifier: Option<&mut Verifier<'_, S>>,
     intent: Intent,
-) -> Result<Option<(Vec<Item>, Place)>, Halt> {
-    let Some(Group { rows, end }) = reader.next().await? else { return Ok(None) };
-    Ok(Some((fates(rows, verifier, intent).await?, end)))
+) -> Result<Option<Taken>, Halt> {
+    let Some(Group { rows, end, fresh }) = reader.next().await? else { return Ok(None) };
+    let items = fates(rows, verifier.filter(|_| !fresh), intent).await?;
+    Ok(Some(Taken { items, end, fresh }))
 }
 
 /// What is to become of rows, by what stands under their keys now.

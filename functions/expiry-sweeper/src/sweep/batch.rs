@@ -6,6 +6,7 @@ use shared::object_ref::ObjectRef;
 use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
 
+use super::pace::InFlight;
 use super::plan::LOOKUPS_AT_ONCE;
 use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Sweep, Tally};
@@ -66,9 +67,15 @@ pub(super) struct Done {
 }
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
-    /// Deletes what is to be deleted. Every row comes back with its result.
-    pub(super) async fn carry_out(&self, mut items: Vec<Item>, look_again: bool) -> Done {
-        let halt = self.delete_all(&mut items, look_again).await.err();
+    /// Deletes what is to be deleted, in its place in flight. Every row comes back with its result.
+    pub(super) async fn carry_out(
+        &self,
+        mut items: Vec<Item>,
+        look_again: bool,
+        mut place: InFlight<'_>,
+    ) -> Done {
+        let halt = self.delete_all(&mut items, look_again, &mut place).await.err();
+        drop(place);
         let halt = halt.or_else(|| items.iter().find_map(|item| item.fate.unknown()));
         let now = self.clock.now();
         let mut tally = Tally::default();
@@ -102,7 +109,12 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         Done { rows, tally, settled, halt }
     }
 
-    async fn delete_all(&self, items: &mut [Item], look_again: bool) -> Result<(), Halt> {
+    async fn delete_all(
+        &self,
+        items: &mut [Item],
+        look_again: bool,
+        place: &mut InFlight<'_>,
+    ) -> Result<(), Halt> {
         if look_again && self.rule.hold_tag.is_some() {
             self.each(items, async |row| Ok(self.is_held(row).await?.then_some(Fate::Held(HELD_SINCE))))
                 .await;
@@ -115,7 +127,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             return Ok(());
         }
         self.check_where_no_condition_can(items).await;
-        self.delete_batch(items).await?;
+        self.delete_batch(items, place).await?;
         self.look_at_failures(items).await;
         Ok(())
     }
@@ -225,7 +237,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         .await;
     }
 
-    async fn delete_batch(&self, items: &mut [Item]) -> Result<(), Halt> {
+    async fn delete_batch(&self, items: &mut [Item], place: &mut InFlight<'_>) -> Result<(), Halt> {
         let conditional = self.store.capabilities().conditional_delete;
         let bucket = &self.rule.bucket;
         // Whether an attempt may have had an effect that no answer told of.
@@ -247,11 +259,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 })
                 .collect();
             let is_last = attempt == MAX_ATTEMPTS || self.is_over();
-            let answer = {
-                let _place = self.pace.place().await;
-                self.store.delete_batch(bucket, &batch).await
-            };
-            match answer {
+            place.begin_attempt();
+            match self.store.delete_batch(bucket, &batch).await {
                 Ok(results) => {
                     doubtful = false;
                     let mut throttled = false;
@@ -263,12 +272,12 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                             item.fate = fate;
                         }
                     }
-                    if throttled { self.pace.slow_down() } else { self.pace.go_on() }
+                    if throttled { place.slow_down() } else { place.go_on() }
                 }
                 Err(error) if error.retry_class() == RetryClass::Retryable && !is_last => {
                     doubtful |= may_have_had_effect(&error);
                     if error.kind == StoreErrorKind::Throttled {
-                        self.pace.slow_down();
+                        place.slow_down();
                     }
                 }
                 Err(error) => {

@@ -57,6 +57,13 @@ pub fn stops(rule: &Rule, tally: &Tally, circumstances: Circumstances<'_>) -> Op
     None
 }
 
+/// Whether anything that a plan may turn out to be would be stopped. If not, it need not be whole before it is acted
+/// upon.
+pub fn may_stop(rule: &Rule, circumstances: Circumstances<'_>) -> bool {
+    let worst = Tally { scanned: u64::MAX, expired: u64::MAX, ..Tally::default() };
+    stops(rule, &worst, circumstances).is_some()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a share does not need more than 53 bits")]
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
@@ -134,6 +141,29 @@ mod tests {
         assert_eq!(code(&rule, 100, 4, 0, Some(&last(0)), &[]), "anomaly");
         for (confirmed, code_) in [("stopped", ""), ("temp", ""), ("this", "anomaly"), ("other", "anomaly")] {
             assert_eq!(code(&rule, 100, 31, 0, Some(&last(10)), &[confirmed]), code_, "{confirmed}");
+        }
+    }
+
+    #[test]
+    fn what_may_stop_a_plan_is_known_before_there_is_one() {
+        let may = |fields: Value, last: Option<&LastSweep>, confirmed: &[&str]| {
+            let confirmed: Vec<_> = confirmed.iter().map(|text| (*text).to_owned()).collect();
+            let circumstances = Circumstances { last, braked: None, confirmed: &confirmed, sweep_id: "this" };
+            may_stop(&rule(&fields), circumstances)
+        };
+        let daily = json!({"expire_after": "1d"});
+        assert!(!may(daily.clone(), None, &[]));
+        assert!(may(daily.clone(), Some(&last(10)), &[]));
+        assert!(!may(daily, Some(&last(10)), &["temp"]));
+        assert!(!may(json!({"expire_after": "1d", "anomaly_factor": 0}), Some(&last(10)), &[]));
+        for (cap, stops) in [
+            (json!({"max_deletes": 1_000_000_000}), true),
+            (json!({"max_delete_ratio": 0.99}), true),
+            (json!({"max_delete_ratio": 1.0}), false),
+        ] {
+            let mut fields = json!({"expire_after": "1d"});
+            fields.as_object_mut().unwrap().extend(cap.as_object().unwrap().clone());
+            assert_eq!(may(fields, None, &[]), stops, "{cap}");
         }
     }
 

@@ -85,7 +85,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 }
                 let group = rows.by_ref().take(batch_of(rule, self.sizes)).collect();
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
-                let Done { rows, tally: added, settled, halt } = sweep.carry_out(items, true).await;
+                let Done { rows, tally: added, settled, halt } =
+                    sweep.carry_out(items, true, sweep.pace.place().await).await;
                 if let (false, Some(halt)) = (settled, &halt) {
                     // Another attempt finds out.
                     return Err(halt.clone());

@@ -11,7 +11,9 @@ use shared::store::{ListedEntry, ListedVersion, ObjectStore, PendingUpload, Stor
 
 use super::audit::Audit;
 use super::source::{Next, Page, page};
-use super::{CLOCK_TOLERANCE, Cursor, Halt, Phase, PlanFile, Position, Sizes, Sweep, Tally};
+use super::{
+    CLOCK_TOLERANCE, Cursor, Halt, KeyRange, Phase, PlanFile, Position, Progress, Sizes, Sweep, Tally,
+};
 use crate::decision::{Decision, Facts, Keep, OwnTime, decide, in_metadata, in_tags, needs_own_time};
 use crate::policy::{Criterion, OwnExpiry, Rule, Target};
 use crate::report::{Action, ReportFile, ReportTarget, ReportWriter, Row, RowResult};
@@ -29,6 +31,7 @@ pub(crate) struct Sink<'s, S> {
     writer: Option<ReportWriter<'s, S>>,
     rows_per_file: u64,
     part_bytes: usize,
+    object_bytes: usize,
     /// Whether rows may have got lost, or are there although nobody counted them.
     broken: bool,
 }
@@ -42,14 +45,21 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
         number: u32,
         Sizes { plan_rows: rows_per_file, part_bytes, .. }: Sizes,
     ) -> Self {
-        Self { store, target, token, number, writer: None, rows_per_file, part_bytes, broken: false }
+        let (writer, object_bytes, broken) = (None, usize::MAX, false);
+        Self { store, target, token, number, writer, rows_per_file, part_bytes, object_bytes, broken }
     }
 
     /// One report, written also if it has no rows.
     pub(crate) fn report(store: &'s S, target: ReportTarget, token: &'s str, number: u32) -> Self {
         let writer = Some(ReportWriter::open(store, target.clone(), number, token));
         let part_bytes = Sizes::default().part_bytes;
-        Self { store, target, token, number, writer, rows_per_file: u64::MAX, part_bytes, broken: false }
+        let (rows_per_file, object_bytes, broken) = (u64::MAX, usize::MAX, false);
+        Self { store, target, token, number, writer, rows_per_file, part_bytes, object_bytes, broken }
+    }
+
+    /// The same with objects of about so many bytes each.
+    pub(super) fn of_about(self, object_bytes: usize) -> Self {
+        Self { object_bytes, ..self }
     }
 
     /// Appends rows; answers the object that is finished by them, if one is.
@@ -59,7 +69,8 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
         }
         let (store, target, number, token) = (self.store, &self.target, self.number, self.token);
         let writer = self.writer.get_or_insert_with(|| {
-            ReportWriter::open(store, target.clone(), number, token).in_parts_of(self.part_bytes)
+            let writer = ReportWriter::open(store, target.clone(), number, token);
+            writer.in_parts_of(self.part_bytes).of_about(self.object_bytes)
         });
         // Until it is known to have succeeded.
         self.broken = true;
@@ -75,6 +86,25 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
         self.broken
     }
 
+    /// How many rows the object in the writing has.
+    pub(super) fn rows(&self) -> u64 {
+        self.writer.as_ref().map_or(0, ReportWriter::rows)
+    }
+
+    /// How many bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.writer.as_ref().map_or(0, ReportWriter::bytes)
+    }
+
+    /// Finishes the object in the writing, so that the next row begins another.
+    pub(super) async fn flush(&mut self) -> StoreResult<Option<ReportFile>> {
+        // Until it is known to have succeeded.
+        self.broken = true;
+        let finished = self.finish().await?;
+        self.broken = false;
+        Ok(finished)
+    }
+
     /// Finishes what was begun.
     pub(crate) async fn finish(&mut self) -> StoreResult<Option<ReportFile>> {
         let Some(writer) = self.writer.take() else { return Ok(None) };
@@ -83,6 +113,64 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
             self.number = file.number + 1;
         }
         Ok(file)
+    }
+}
+
+/// What a listing in ranges has come to, after a page.
+pub(super) struct Listed {
+    /// Where it goes on.
+    pub(super) ranges: Vec<KeyRange>,
+    /// The object of the plan that was finished by it.
+    pub(super) finished: Option<ReportFile>,
+}
+
+/// Takes what a listing in ranges brings, page by page.
+pub(super) trait Planning {
+    /// Whether the object of the plan in the writing, of so many rows and bytes, should be finished.
+    fn ends_object(&self, rows: u64, bytes: u64) -> bool {
+        let _ = (rows, bytes);
+        false
+    }
+
+    /// How many of at most `most` pages are fetched at once.
+    fn at_once(&self, most: usize) -> usize {
+        most
+    }
+
+    /// Whether there is no use in going on.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    /// The numbers of a page, whose rows were appended.
+    fn scanned(&mut self, tally: &Tally) -> Result<(), Halt>;
+
+    /// And how far the listing has come with it.
+    async fn listed(&mut self, listed: Listed) -> Result<(), Halt>;
+}
+
+/// Plans first; what is listed is acted upon when all of it is.
+struct First<'c, F> {
+    cursor: &'c mut Cursor,
+    save: F,
+    watcher: (&'c dyn Progress, &'c Rule),
+}
+
+impl<F: AsyncFnMut(&Cursor) -> Result<(), Halt>> Planning for First<'_, F> {
+    fn scanned(&mut self, tally: &Tally) -> Result<(), Halt> {
+        self.cursor.tally.add(tally);
+        let (progress, rule) = self.watcher;
+        progress.scanned(rule, &self.cursor.tally);
+        Ok(())
+    }
+
+    async fn listed(&mut self, Listed { ranges, finished }: Listed) -> Result<(), Halt> {
+        self.cursor.phase = Phase::Listing { after: None, ranges };
+        if let Some(ReportFile { number, rows, .. }) = finished {
+            self.cursor.plan.push(PlanFile { number, rows });
+            (self.save)(self.cursor).await?;
+        }
+        Ok(())
     }
 }
 
@@ -128,7 +216,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     ) -> Result<bool, Halt> {
         let Phase::Listing { after, .. } = cursor.phase.clone() else { return Ok(true) };
         if references.is_none() && self.rule.target() == Target::Objects {
-            return self.plan_ranges(cursor, sink, &mut save).await;
+            let Phase::Listing { ranges, .. } = &cursor.phase else { return Ok(true) };
+            let ranges = if ranges.is_empty() { vec![KeyRange::default()] } else { ranges.clone() };
+            let watcher = (self.progress, self.rule);
+            return self.plan_ranges(ranges, sink, &mut First { cursor, save, watcher }).await;
         }
         let mut walk = Walk::default();
         if let Some(Position::Version { key, written, .. }) = &after {
@@ -417,6 +508,18 @@ impl Tally {
             held: self.held.saturating_sub(before.held),
             errors: self.errors.saturating_sub(before.errors),
             retryable_errors: self.retryable_errors.saturating_sub(before.retryable_errors),
+        }
+    }
+
+    /// The same with what was done taken from `other`, and what is due left as it is.
+    pub(super) fn with_results_of(&self, other: &Self) -> Self {
+        Self {
+            scanned: self.scanned,
+            expired: self.expired,
+            expired_bytes: self.expired_bytes,
+            lag_seconds: self.lag_seconds,
+            from_the_future: self.from_the_future,
+            ..other.clone()
         }
     }
 

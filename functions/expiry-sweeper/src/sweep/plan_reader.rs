@@ -1,13 +1,15 @@
-//! Reads a plan back, in groups of what one request deletes.
+//! Reads a plan back, in groups of what one request deletes, as far as it is known.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use shared::object_ref::ObjectRef;
 use shared::store::{ObjectStore, StoreErrorKind};
 
+use super::feed::{Fed, Feed};
 use super::pace::MOST_AT_ONCE;
-use super::{Halt, Place, PlanFile, Sizes};
+use super::{Halt, Place, Sizes};
 use crate::policy::{Rule, Target};
 use crate::ranges::Ranges;
 use crate::report::{ReportTarget, Row, RowDecoder};
@@ -25,8 +27,8 @@ const COSTLY_BATCH: usize = 100;
 /// How many groups of such a rule are carried out at once.
 const COSTLY_AT_ONCE: usize = 6;
 
-/// Groups that wait for those before them to be reported, so that a slow one does not stop the others.
-const WAITING: usize = 2;
+/// Groups that are done and wait for those before them to be reported, so that a slow one does not stop the others.
+const WAITING: usize = 8;
 
 /// What of a plan is fetched at once.
 const FETCHED_BYTES: u64 = 1 << 20;
@@ -55,31 +57,29 @@ fn group_size(left: u64, (least, most): (usize, usize)) -> usize {
     usize::try_from(share).unwrap_or(usize::MAX).max(least).min(most)
 }
 
-/// A small object of a plan, which is not read again by whoever has just written it.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    /// Its number.
-    pub(super) number: u32,
-    /// What is in it.
-    pub(super) content: Bytes,
+/// The same where more follows than the `left` rows of an object of the plan: these are shared out evenly.
+fn even_size(left: u64, most: usize) -> usize {
+    let groups = left.div_ceil(most.max(1) as u64).max(1);
+    usize::try_from(left.div_ceil(groups)).unwrap_or(most).max(1)
 }
 
 /// A plan, from a place on.
 pub(super) struct PlanReader<'s, S> {
     store: &'s S,
     target: ReportTarget,
-    files: Vec<PlanFile>,
+    feed: &'s Feed,
     /// The next row.
     place: Place,
-    /// How many rows follow.
-    left: u64,
     /// How many rows come together at least, while there are so many, and at most.
     bounds: (usize, usize),
-    kept: Option<Kept>,
+    /// Whether what was listed at that time is fresh.
+    is_fresh: &'s dyn Fn(Timestamp) -> bool,
     open: Option<Open<'s, S>>,
 }
 
 struct Open<'s, S> {
+    fed: Fed,
+    fresh: bool,
     /// Where more bytes come from; `None` if all of them are there.
     ranges: Option<Ranges<'s, S>>,
     /// What was fetched, and is not decoded yet.
@@ -96,39 +96,41 @@ pub(super) struct Group {
     pub(super) rows: Vec<Row>,
     /// The first row after it.
     pub(super) end: Place,
+    /// Whether they were listed just now.
+    pub(super) fresh: bool,
 }
 
 impl<'s, S: ObjectStore> PlanReader<'s, S> {
     pub(super) fn new(
         store: &'s S,
         target: ReportTarget,
-        files: Vec<PlanFile>,
+        feed: &'s Feed,
         place: Place,
         bounds: (usize, usize),
-        kept: Option<Kept>,
+        is_fresh: &'s dyn Fn(Timestamp) -> bool,
     ) -> Self {
-        let ahead: u64 = files.iter().skip(place.file).map(|file| file.rows).sum();
-        let left = ahead.saturating_sub(place.row);
-        Self { store, target, files, place, left, bounds, kept, open: None }
+        Self { store, target, feed, place, bounds, is_fresh, open: None }
     }
 
-    /// The next rows; `None` at the end.
+    /// The next rows, which are waited for; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Group>, Halt> {
         loop {
-            let Some(PlanFile { number, .. }) = self.files.get(self.place.file).copied() else {
-                return Ok(None);
-            };
-            let size = group_size(self.left, self.bounds);
             let open = match &mut self.open {
                 Some(open) => open,
                 None => {
-                    let kept = self.kept.take_if(|kept| kept.number == number).map(|kept| kept.content);
-                    let object = ObjectRef::new(&*self.target.bucket, self.target.key(number));
-                    let opened = Open::new(self.store, &object, kept, self.place.row).await?;
+                    let Some((fed, kept)) = self.feed.open(self.place.file).await else { return Ok(None) };
+                    let fresh = fed.listed_since.is_some_and(self.is_fresh);
+                    let object = ObjectRef::new(&*self.target.bucket, self.target.key(fed.file.number));
+                    let opened = Open::new(self.store, &object, (fed, fresh), kept, self.place.row).await?;
                     self.open.insert(opened)
                 }
             };
+            let size = match self.feed.left(self.place) {
+                Some(left) => group_size(left, self.bounds),
+                None => even_size(open.fed.file.rows.saturating_sub(self.place.row), self.bounds.1),
+            };
             open.read(size).await?;
+            let fresh = open.fresh;
             if open.rows.is_empty() {
                 self.open = None;
                 self.place = Place { file: self.place.file + 1, row: 0 };
@@ -136,14 +138,19 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
             }
             let rows: Vec<_> = open.rows.drain(..open.rows.len().min(size)).collect();
             self.place.row += rows.len() as u64;
-            self.left = self.left.saturating_sub(rows.len() as u64);
-            return Ok(Some(Group { rows, end: self.place }));
+            return Ok(Some(Group { rows, end: self.place, fresh }));
         }
     }
 }
 
 impl<'s, S: ObjectStore> Open<'s, S> {
-    async fn new(store: &'s S, object: &ObjectRef, kept: Option<Bytes>, to_skip: u64) -> Result<Self, Halt> {
+    async fn new(
+        store: &'s S,
+        object: &ObjectRef,
+        (fed, fresh): (Fed, bool),
+        kept: Option<Bytes>,
+        to_skip: u64,
+    ) -> Result<Self, Halt> {
         let (ranges, bytes) = match kept {
             Some(bytes) => (None, bytes),
             None => {
@@ -157,7 +164,8 @@ impl<'s, S: ObjectStore> Open<'s, S> {
                 (Some(ranges.by(FETCHED_BYTES)), Bytes::new())
             }
         };
-        Ok(Self { ranges, bytes, decoder: RowDecoder::new(), rows: VecDeque::new(), to_skip, ended: false })
+        let (decoder, rows) = (RowDecoder::new(), VecDeque::new());
+        Ok(Self { fed, fresh, ranges, bytes, decoder, rows, to_skip, ended: false })
     }
 
     /// Reads until there are `size` rows, or no more.
@@ -216,5 +224,12 @@ mod tests {
         assert_eq!(sizes(100, (125, 1000)), [100]);
         assert_eq!(sizes(250, (125, COSTLY_BATCH)), [100, 100, 50]);
         assert!(sizes(10_000, (125, 1000)).len() < 30);
+    }
+
+    #[test]
+    fn an_object_with_more_behind_it_is_shared_out_evenly() {
+        for (left, size) in [(1000, 1000), (1001, 501), (8000, 1000), (2037, 679), (1, 1), (0, 1)] {
+            assert_eq!(even_size(left, 1000), size, "{left}");
+        }
     }
 }

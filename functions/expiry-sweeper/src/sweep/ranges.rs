@@ -15,9 +15,9 @@ use shared::store::{ListOptions, ListPage, ListedEntry, ObjectStore, StoreErrorK
 
 use super::meanwhile::meanwhile;
 use super::middle::Alphabet;
-use super::plan::{Cut, Judged, Sink};
+use super::plan::{Cut, Judged, Listed, Planning, Sink};
 use super::source::page_size;
-use super::{Cursor, Halt, Phase, PlanFile, Sweep};
+use super::{Halt, Sweep};
 use crate::retry::retrying;
 
 /// Ranges that are listed at once, at most.
@@ -155,12 +155,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// As [`Sweep::plan`], for objects whose order does not matter.
     pub(super) async fn plan_ranges(
         &self,
-        cursor: &mut Cursor,
+        ranges: Vec<KeyRange>,
         sink: &mut Sink<'_, S>,
-        save: &mut impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
+        planning: &mut impl Planning,
     ) -> Result<bool, Halt> {
-        let Phase::Listing { ranges, .. } = &cursor.phase else { return Ok(true) };
-        let ranges = if ranges.is_empty() { vec![KeyRange::default()] } else { ranges.clone() };
         let mut next_id = ranges.len();
         let mut open: BTreeMap<usize, KeyRange> = ranges.into_iter().enumerate().collect();
         let mut waiting: VecDeque<usize> = open.keys().copied().collect();
@@ -169,8 +167,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let mut most = MOST_AT_ONCE;
         let mut over = false;
         loop {
-            over |= self.is_over();
-            while !over && active.len() + ready.len() < most {
+            over |= self.is_over() || planning.is_stopped();
+            let at_once = planning.at_once(most);
+            while !over && active.len() + ready.len() < at_once {
                 let Some(id) = waiting.pop_front() else { break };
                 let Some(range) = open.get(&id).cloned() else { continue };
                 let wants_split = range.pages >= range.split_at && open.len() < most;
@@ -195,9 +194,15 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
                 Err(Cut::Halt(halt)) => return Err(halt),
             };
-            let appending = sink.append(&judged.rows);
+            let is_last = !more && open.len() == 1;
+            let appending = async {
+                match sink.append(&judged.rows).await? {
+                    None if !is_last && planning.ends_object(sink.rows(), sink.bytes()) => sink.flush().await,
+                    finished => Ok(finished),
+                }
+            };
             let finished = meanwhile(appending, &mut active, &mut ready, MOST_AT_ONCE).await?;
-            cursor.tally.add(&judged.tally);
+            planning.scanned(&judged.tally)?;
             // The last range stays, so that a cursor at the end is told from one at the beginning.
             if !more && open.len() > 1 {
                 open.remove(&id);
@@ -223,12 +228,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                     waiting.push_back(id);
                 }
             }
-            cursor.phase = Phase::Listing { after: None, ranges: open.values().cloned().collect() };
-            if let Some(file) = finished {
-                cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
-                save(cursor).await?;
-            }
-            self.progress.scanned(self.rule, &cursor.tally);
+            let listed = planning.listed(Listed { ranges: open.values().cloned().collect(), finished });
+            meanwhile(listed, &mut active, &mut ready, MOST_AT_ONCE).await?;
         }
     }
 

@@ -10,17 +10,21 @@ use shared::object_ref::ObjectRef;
 use shared::outcome::{Outcome, Reason, RetryClass, Status};
 use shared::store::{DeleteItem, ObjectStore};
 
+use super::act::Acted;
+use super::ahead::{OBJECT_BYTES, clock_behind};
 use super::brake::{self, Circumstances};
+use super::feed::{Fed, Feed, Kept};
 use super::gone::Gone;
-use super::plan_reader::{Kept, PLAN_MISSING};
+use super::ledger::Ledger;
+use super::plan_reader::PLAN_MISSING;
 use super::{
-    Acting, Audit, Cursor, Ended, Halt, Intent, PLAN_IS_FRESH, Phase, Place, PlanFile, Progress, Sink, Sizes,
-    Sweep, Tally,
+    Acting, Audit, CLOCK_BEHIND, Cursor, Ended, Halt, Intent, KeyRange, Phase, Place, PlanFile, Progress,
+    Sink, Sizes, Sweep, Tally,
 };
 use crate::cdn::Cdn;
 use crate::lease::{self, Acquisition, Claim, End, LastSweep, Lease};
-use crate::policy::{CdnTarget, Mode, Rule, Target};
-use crate::report::{ReportFile, ReportWriter, RuleSummary, SummaryReason, UploadState, write_summary};
+use crate::policy::{CdnTarget, Criterion, Mode, Rule, Target};
+use crate::report::{ReportFile, ReportWriter, Row, RuleSummary, SummaryReason, UploadState, write_summary};
 use crate::retry::retrying;
 
 /// How long a lease is taken for at most; a sweep without a deadline extends it.
@@ -28,9 +32,6 @@ const LEASE: Duration = Duration::from_secs(3600);
 
 /// How old a listing may be that is gone on with.
 const LONGEST_LISTING: i64 = 86_400;
-
-/// The code of a clock that is behind the store's.
-const CLOCK_BEHIND: &str = "clock-behind";
 
 /// What a sweep is asked for, and with what.
 pub(crate) struct Request<'a, S, C, D> {
@@ -251,12 +252,12 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     braked = Some(sweep_id);
                     None
                 }
-                Ok(cursor @ Cursor { phase: Phase::Listing { .. }, .. })
-                    if self.is_outdated(&progress, &cursor) =>
+                Ok(cursor)
+                    if progress.fingerprint == rule.fingerprint()
+                        && !(cursor.is_listing() && self.is_outdated(&progress, &cursor)) =>
                 {
-                    None
+                    Some(progress)
                 }
-                Ok(_) if progress.fingerprint == rule.fingerprint() => Some(progress),
                 Ok(Cursor { phase: Phase::Acting(Acting { clean: false, .. }), .. }) => {
                     let mut held = self.begin(rule, Some(progress), None);
                     let reached = self.delete(&mut held, lease, Intent::Settle).await?;
@@ -271,6 +272,11 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             },
         };
         let mut held = self.begin(rule, interrupted, lease.last());
+        if held.cursor == Cursor::default() && self.may_act_at_once(rule, braked.as_deref(), lease.last()) {
+            Gone::of(self.cdn_targets, rule).check(self).await?;
+            held.cursor.listed_since = Some(self.clock.now());
+            held.cursor.phase = Phase::Acting(Acting::begin(Tally::default(), vec![KeyRange::default()]));
+        }
         if matches!(held.cursor.phase, Phase::Listing { .. }) {
             let number = held.cursor.plan.last().map_or(1, |file| file.number + 1);
             let target = held.sweep.plan_target();
@@ -307,11 +313,21 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
             Gone::of(self.cdn_targets, rule).check(self).await?;
             let before = held.cursor.tally.clone();
-            held.cursor.phase =
-                Phase::Acting(Acting { begun: Place::FIRST, before, place: Place::FIRST, clean: true });
+            held.cursor.phase = Phase::Acting(Acting::begin(before, Vec::new()));
         }
         let reached = self.delete(&mut held, lease, Intent::Delete).await?;
         Ok((held, reached))
+    }
+
+    /// Whether what is due may be deleted before all of it is known: no cap can stop the rule, and no row of its
+    /// plan is held before it is acted upon.
+    fn may_act_at_once(&self, rule: &Rule, braked: Option<&str>, last: Option<&LastSweep>) -> bool {
+        let circumstances =
+            Circumstances { last, braked, confirmed: self.confirmed, sweep_id: self.sweep_id };
+        rule.target() == Target::Objects
+            && !matches!(rule.criterion, Criterion::Unreferenced { .. })
+            && rule.hold_tag.is_none()
+            && !brake::may_stop(rule, circumstances)
     }
 
     /// Lists and decides; a clock that is behind is found out here, before anything is deleted.
@@ -329,14 +345,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         }
         let complete = planned?;
         if held.cursor.tally.from_the_future > 0 {
-            return Err(Halt::permanent(
-                CLOCK_BEHIND,
-                format!(
-                    "{} objects were written after {}, so that this clock is behind the store's; nothing was deleted.",
-                    held.cursor.tally.from_the_future,
-                    self.clock.now()
-                ),
-            ));
+            return Err(clock_behind(&held.cursor.tally, self.clock.now()));
         }
         Ok(complete)
     }
@@ -365,43 +374,76 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         if held.sweep.is_over() {
             return Ok(Reached::Deadline);
         }
-        let is_done = matches!(&held.cursor.phase, Phase::Acting(acting) if acting.place == held.cursor.after(Place::FIRST, held.cursor.planned()));
-        if is_done && held.next_report > 1 {
+        let end_of_plan = held.cursor.after(Place::FIRST, held.cursor.planned());
+        let Phase::Acting(acting) = &mut held.cursor.phase else { return Ok(Reached::End) };
+        let (place, is_planned) = (acting.place, acting.place != end_of_plan);
+        let mut listing = acting.listing.clone();
+        if intent == Intent::Settle {
+            listing.clear();
+        }
+        if !is_planned && listing.is_empty() && held.next_report > 1 {
             return Ok(Reached::End);
         }
-        if let Phase::Acting(acting) = &mut held.cursor.phase {
+        if is_planned {
             acting.clean = false;
-        }
-        if !is_done {
             // From here on a plan is all that tells what may be gone.
             self.save(lease, self.saved(held, None)).await?;
         }
-        let age = self.clock.now().duration_since(held.sweep.started_at);
-        let look_again =
-            held.resumed || intent == Intent::Settle || age.as_secs() > PLAN_IS_FRESH.as_secs().cast_signed();
         let mut report = ReportWriter::open(self.store, held.sweep.report(), held.next_report, &self.token)
             .in_parts_of(self.sizes.part_bytes);
+        let listed_since = held.cursor.listed_since.filter(|_| !held.resumed);
+        let files = held.cursor.plan.iter().map(|file| Fed { file: *file, listed_since });
+        let feed = Feed::new(files, place.file, held.kept.take());
         let (next_report, started) = (held.next_report, held.started());
-        let save = async |cursor: &Cursor, upload| {
-            self.save(lease, self.saved_as(rule, cursor, &started, next_report, upload)).await
+        let ledger =
+            Ledger::new(held.cursor.clone(), (self.progress, rule), async |cursor: &Cursor, upload| {
+                self.save(lease, self.saved_as(rule, cursor, &started, next_report, upload)).await
+            });
+        let number = held.cursor.plan.last().map_or(1, |file| file.number + 1);
+        let target = held.sweep.plan_target();
+        let sink = Sink::plan(self.store, target, &self.token, number, self.sizes);
+        let mut sink = sink.of_about(OBJECT_BYTES);
+        let list = async {
+            if listing.is_empty() {
+                feed.end();
+                return Ok(Ok(true));
+            }
+            held.sweep.list_ahead(listing, &mut sink, &feed, &ledger).await
         };
-        let (ended, settled) = held
-            .sweep
-            .act(&mut held.cursor, (intent, look_again), held.kept.take(), &mut report, save, |row| {
-                gone.add(row);
-            })
-            .await?;
-        let file = report.finish().await?;
-        // What is not told to a CDN now is told by whoever takes this report over.
-        gone.invalidate(self, &held.sweep, file.as_ref().map_or(next_report, |file| file.number)).await?;
-        held.note(file.as_ref());
-        if let Phase::Acting(Acting { begun, before, place, clean }) = &mut held.cursor.phase {
-            (*begun, *before, *clean) = (*place, held.cursor.tally.clone(), settled);
+        let before = (held.cursor.tally.clone(), place);
+        let act = async {
+            let told = |row: &Row| gone.add(row);
+            let acted = held.sweep.act(&feed, before, intent, &mut report, &ledger, told).await;
+            feed.stop();
+            acted
+        };
+        // Whoever deletes comes first, so that it is known to wait.
+        let (Acted { ended, place, results, settled }, listed) = futures::try_join!(act, list)?;
+        held.cursor = ledger.into_cursor();
+        held.cursor.tally = held.cursor.tally.with_results_of(&results);
+        if let Err(halt) = &listed
+            && held.cursor.plan.is_empty()
+        {
+            // Nothing was begun.
+            held.cursor = Cursor::default();
+            return Ok(Reached::Halted(halt.clone()));
         }
-        Ok(match ended {
-            Ended::Complete => Reached::End,
-            Ended::Over => Reached::Deadline,
-            Ended::Halted(halt) => {
+        // A report of what is listed only in part has something to tell, or is not written.
+        if listed == Ok(true) || report.rows() > 0 {
+            let file = report.finish().await?;
+            // What is not told to a CDN now is told by whoever takes this report over.
+            gone.invalidate(self, &held.sweep, file.as_ref().map_or(next_report, |file| file.number)).await?;
+            held.note(file.as_ref());
+        }
+        if let Phase::Acting(acting) = &mut held.cursor.phase {
+            (acting.begun, acting.before) = (place, held.cursor.tally.clone());
+            (acting.place, acting.clean) = (place, settled);
+        }
+        Ok(match (ended, listed) {
+            (Ended::Complete, Ok(true)) => Reached::End,
+            (Ended::Complete | Ended::Over, Err(halt)) => Reached::Halted(halt),
+            (Ended::Complete | Ended::Over, Ok(_)) => Reached::Deadline,
+            (Ended::Halted(halt), _) => {
                 if halt.reason.code == PLAN_MISSING {
                     // There is nothing to go on with.
                     held.cursor.phase = Phase::Stopped { sweep_id: held.sweep.id.to_string() };

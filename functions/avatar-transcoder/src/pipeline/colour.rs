@@ -2,6 +2,7 @@
 //! four inks), code points, or a gamma and primaries.
 
 mod hdr;
+mod matrix;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use moxcms::{
 
 use super::raster::{Channels, Image};
 use hdr::ToneMap;
+use matrix::Matrix;
 
 /// How the samples of a picture are meant.
 #[derive(Debug, Clone, Default)]
@@ -175,31 +177,43 @@ enum Kind {
     None,
     /// What each gray becomes, for samples that are gray, with alpha or without.
     Gray(Box<[[u8; 3]; 256]>),
-    Colours(Transform),
+    Matrix(Matrix),
+    Tables(Transform),
     Bright(Box<ToneMap>),
 }
 
 /// Most pictures carry some maker's edition of sRGB, and need no conversion: whether that is so, is tried on
 /// these colours.
-const PROBES: [u8; 36] = [
-    0, 0, 0, 255, 255, 255, 128, 128, 128, 255, 0, 0, 0, 255, 0, 0, 0, 255, 64, 128, 192, 192, 64, 32, 16,
-    200, 100, 240, 230, 20, 8, 8, 8, 90, 20, 160,
+const PROBES: [[u8; 3]; 12] = [
+    [0, 0, 0],
+    [255, 255, 255],
+    [128, 128, 128],
+    [255, 0, 0],
+    [0, 255, 0],
+    [0, 0, 255],
+    [64, 128, 192],
+    [192, 64, 32],
+    [16, 200, 100],
+    [240, 230, 20],
+    [8, 8, 8],
+    [90, 20, 160],
 ];
 
 /// Up to so much may a probe differ, which is what rounding does in the editions of sRGB.
 const NEAR: u8 = 2;
 
+fn is_near(before: [u8; 3], after: [u8; 3]) -> bool {
+    before.iter().zip(after).all(|(before, after)| before.abs_diff(after) <= NEAR)
+}
+
 /// Samples that are converted in one go.
 const BATCH: usize = 4 * 3 * 1024;
 
-/// A conversion between layouts, in more than 8 bits: in those moxcms cuts off what it should round, which darkens by
+/// A conversion by tables, between layouts, in 16 bits: in 8 moxcms cuts off what it should round, which darkens by
 /// half a level.
 #[derive(Clone)]
 struct Transform {
     executor: Arc<Transform16BitExecutor>,
-    /// The lightest sample: of 12 bits for profiles that are three curves and a matrix, whose tables take as much time to
-    /// make in 16 bits as a small picture to decode, and of 16 for others.
-    lightest: u16,
     channels: usize,
     to_channels: usize,
 }
@@ -207,32 +221,18 @@ struct Transform {
 impl Transform {
     fn new(profile: &ColorProfile, from: Layout, to: Layout) -> Option<Self> {
         let (srgb, options) = (ColorProfile::new_srgb(), TransformOptions::default());
-        let (lightest, executor) = if profile.is_matrix_shaper() {
-            (4095, profile.create_transform_12bit(from, &srgb, to, options))
-        } else {
-            (u16::MAX, profile.create_transform_16bit(from, &srgb, to, options))
-        };
-        Some(Self {
-            executor: executor.ok()?,
-            lightest,
-            channels: from.channels(),
-            to_channels: to.channels(),
-        })
+        let executor = profile.create_transform_16bit(from, &srgb, to, options).ok()?;
+        Some(Self { executor, channels: from.channels(), to_channels: to.channels() })
     }
 
     fn apply(&self, samples: &[u8]) -> Option<Vec<u8>> {
-        let lightest = u32::from(self.lightest);
-        let widened: [u16; 256] = std::array::from_fn(|i| {
-            u16::try_from((u32::try_from(i).unwrap_or_default() * lightest + 127) / 255)
-                .unwrap_or(self.lightest)
-        });
         let mut converted = Vec::with_capacity(samples.len() / self.channels * self.to_channels);
         let mut wide = Vec::with_capacity(BATCH);
         for batch in samples.chunks(BATCH) {
-            let from: Vec<u16> = batch.iter().map(|sample| widened[usize::from(*sample)]).collect();
+            let from: Vec<u16> = batch.iter().map(|sample| u16::from(*sample) * 257).collect();
             wide.resize(batch.len() / self.channels * self.to_channels, 0);
             self.executor.transform(&from, &mut wide).ok()?;
-            let narrow = |sample: &u16| (u32::from(*sample) * 255 + lightest / 2) / lightest;
+            let narrow = |sample: &u16| (u32::from(*sample) * 255 + 32767) / 65535;
             converted.extend(wide.iter().map(|sample| u8::try_from(narrow(sample)).unwrap_or(u8::MAX)));
         }
         Some(converted)
@@ -243,66 +243,96 @@ impl Conversion {
     fn by_profile(profile: &ColorProfile, channels: Channels) -> Option<Self> {
         let kind = match (profile.color_space, channels) {
             (DataColorSpace::Gray, Channels::Gray | Channels::Rgb | Channels::Rgba) => {
-                Kind::Gray(grays(&Transform::new(profile, Layout::Gray, Layout::Rgb)?)?)
-            }
-            (DataColorSpace::Rgb, Channels::Gray) => {
-                Kind::Gray(grays(&Transform::new(profile, Layout::Rgb, Layout::Rgb)?)?)
-            }
-            (DataColorSpace::Rgb, Channels::Rgb | Channels::Rgba) => {
-                let colours = Transform::new(profile, Layout::Rgb, Layout::Rgb)?;
-                let converted = colours.apply(&PROBES)?;
-                if PROBES.iter().zip(converted).all(|(before, after)| before.abs_diff(after) <= NEAR) {
-                    return None;
-                }
-                Kind::Colours(match channels {
-                    Channels::Rgba => Transform::new(profile, Layout::Rgba, Layout::Rgba)?,
-                    _ => colours,
+                Kind::Gray(match matrix::grays(profile) {
+                    Some(levels) => Box::new(levels.map(|level| [level; 3])),
+                    None => grays(&Transform::new(profile, Layout::Gray, Layout::Rgb)?)?,
                 })
             }
+            (DataColorSpace::Rgb, Channels::Gray) => Kind::Gray(match Matrix::of(profile) {
+                Some(matrix) => Box::new(std::array::from_fn(|gray| {
+                    matrix.colour([u8::try_from(gray).unwrap_or(u8::MAX); 3])
+                })),
+                None => grays(&Transform::new(profile, Layout::Rgb, Layout::Rgb)?)?,
+            }),
+            (DataColorSpace::Rgb, Channels::Rgb | Channels::Rgba) => match Matrix::of(profile) {
+                Some(matrix) if PROBES.iter().all(|probe| is_near(*probe, matrix.colour(*probe))) => {
+                    return None;
+                }
+                Some(matrix) => Kind::Matrix(matrix),
+                None => {
+                    let colours = Transform::new(profile, Layout::Rgb, Layout::Rgb)?;
+                    let converted = colours.apply(PROBES.as_flattened())?;
+                    if PROBES.iter().zip(converted.as_chunks().0).all(|(a, b)| is_near(*a, *b)) {
+                        return None;
+                    }
+                    Kind::Tables(match channels {
+                        Channels::Rgba => Transform::new(profile, Layout::Rgba, Layout::Rgba)?,
+                        _ => colours,
+                    })
+                }
+            },
             // Four channels are named RGBA, whatever they are.
             (DataColorSpace::Cmyk, Channels::Cmyk) => {
-                Kind::Colours(Transform::new(profile, Layout::Rgba, Layout::Rgb)?)
+                Kind::Tables(Transform::new(profile, Layout::Rgba, Layout::Rgb)?)
             }
             _ => return None,
         };
-        let unchanged = |table: &[[u8; 3]; 256]| {
-            (0..=u8::MAX).zip(table).all(|(gray, to)| to.iter().all(|sample| sample.abs_diff(gray) <= NEAR))
-        };
+        let unchanged =
+            |table: &[[u8; 3]; 256]| (0..=u8::MAX).zip(table).all(|(gray, to)| is_near([gray; 3], *to));
         match &kind {
             Kind::Gray(table) if unchanged(table) => None,
             _ => Some(Self { kind, video_range: false }),
         }
     }
 
-    /// `image` as RGB, or RGBA where it has alpha; `None` where the conversion was made for other channels.
-    fn apply(&self, image: &Image) -> Option<Image> {
-        let mut stretched = None;
+    /// What each gray becomes, if nothing but gray comes of gray.
+    pub(super) fn of_gray(&self) -> Option<[u8; 256]> {
+        match &self.kind {
+            Kind::Gray(table) if !self.video_range => {
+                let stays_gray = table.iter().all(|[red, green, blue]| red == green && green == blue);
+                stays_gray.then(|| table.map(|[gray, ..]| gray))
+            }
+            _ => None,
+        }
+    }
+
+    /// `image` as RGB, or RGBA where it has alpha.
+    fn apply(&self, mut image: Image) -> Image {
         if self.video_range {
-            let mut copy = image.clone();
-            each_colour(&mut copy, |sample| {
+            each_colour(&mut image, |sample| {
                 let full = (i32::from(sample) - 16) * 255;
                 u8::try_from((full + 109).clamp(0, 255 * 219) / 219).unwrap_or(u8::MAX)
             });
-            stretched = Some(copy);
         }
-        let image = stretched.as_ref().unwrap_or(image);
         match &self.kind {
-            Kind::None => Some(without_profile(image.clone())),
-            Kind::Gray(table) => Some(per_pixel(image, |pixel| table[usize::from(pixel[0])])),
-            Kind::Bright(tone_map) => Some(per_pixel(image, |pixel| tone_map.to_srgb(pixel))),
-            Kind::Colours(transform) => {
+            Kind::None => without_profile(image),
+            Kind::Gray(table) => per_pixel(&image, |pixel| table[usize::from(pixel[0])]),
+            Kind::Bright(tone_map) => per_pixel(&image, |pixel| tone_map.to_srgb(pixel)),
+            Kind::Matrix(matrix) => {
+                match image.channels {
+                    Channels::Rgb => matrix.convert(image.samples.as_chunks_mut::<3>().0),
+                    Channels::Rgba => matrix.convert(image.samples.as_chunks_mut::<4>().0),
+                    // Made for other channels.
+                    Channels::Gray | Channels::Cmyk => return without_profile(image),
+                }
+                image
+            }
+            Kind::Tables(transform) => {
                 let channels = match image.channels {
                     Channels::Cmyk => Channels::Rgb,
                     other => other,
                 };
-                let mut samples = transform.apply(&image.samples)?;
+                // It was made for other channels, if it fails.
+                let Some(mut samples) = transform.apply(&image.samples) else {
+                    return without_profile(image);
+                };
                 if channels == Channels::Rgba {
                     // Alpha is no colour.
                     for (after, before) in samples.chunks_exact_mut(4).zip(image.samples.chunks_exact(4)) {
                         after[3] = before[3];
                     }
                 }
-                Some(Image { channels, samples, ..*image })
+                Image { channels, samples, ..image }
             }
         }
     }
@@ -349,8 +379,8 @@ fn per_pixel(image: &Image, convert: impl Fn([u8; 3]) -> [u8; 3]) -> Image {
 
 /// `image` as RGB, or RGBA where it has alpha, in sRGB.
 pub(super) fn to_srgb(image: Image, conversion: Option<&Conversion>) -> Image {
-    match conversion.and_then(|conversion| conversion.apply(&image)) {
-        Some(converted) => converted,
+    match conversion {
+        Some(conversion) => conversion.apply(image),
         None => without_profile(image),
     }
 }
@@ -391,26 +421,6 @@ mod tests {
         let p3 = icc(&ColorProfile::new_display_p3(), Space::Rgb).unwrap();
         assert!(p3.conversion(Channels::Rgb).is_some());
         assert!(p3.conversion(Channels::Gray).is_none(), "gray is the same in both");
-    }
-
-    /// Every twelfth level of each channel, and all of the darkest, where steps are the largest.
-    #[test]
-    fn twelve_bits_are_within_one_level_of_sixteen() {
-        let cube = (0..22_u32.pow(3)).flat_map(|i| [i % 22, i / 22 % 22, i / 484].map(|level| level * 12));
-        let dark = (0..20_u32.pow(3)).flat_map(|i| [i % 20, i / 20 % 20, i / 400]);
-        let samples: Vec<u8> = cube.chain(dark).map(|level| u8::try_from(level).unwrap()).collect();
-        for profile in [ColorProfile::new_display_p3(), ColorProfile::new_adobe_rgb()] {
-            let twelve = Transform::new(&profile, Layout::Rgb, Layout::Rgb).unwrap();
-            assert_eq!(twelve.lightest, 4095);
-            let (srgb, options) = (ColorProfile::new_srgb(), TransformOptions::default());
-            let executor = profile.create_transform_16bit(Layout::Rgb, &srgb, Layout::Rgb, options).unwrap();
-            let sixteen = Transform { executor, lightest: u16::MAX, ..twelve.clone() };
-            let (twelve, sixteen) = (twelve.apply(&samples).unwrap(), sixteen.apply(&samples).unwrap());
-            let differences = || twelve.iter().zip(&sixteen).map(|(a, b)| i64::from(*a) - i64::from(*b));
-            assert!(differences().all(|difference| difference.abs() <= 1));
-            let total: i64 = differences().sum();
-            assert!(total.unsigned_abs() < samples.len() as u64 / 10, "neither darker nor lighter: {total}");
-        }
     }
 
     #[test]

@@ -86,16 +86,21 @@ pub(super) fn failed(what: &str) -> Reason {
 /// Whether `image` is likely to be clearly smaller without loss than the `lossy` bytes it takes with it.
 fn promises_without_loss(image: &Image, lossy: usize) -> bool {
     let budget = lossy * PROMISING_PERCENT / 100 * 10 / TENTHS_PER_NEW_PIXEL;
-    let channels = image.channels.count();
-    let row = image.width as usize * channels;
+    let width = image.width as usize;
+    match image.channels {
+        Channels::Gray => repeats(image.samples.as_chunks::<1>().0, width, budget),
+        Channels::Rgb => repeats(image.samples.as_chunks::<3>().0, width, budget),
+        Channels::Rgba | Channels::Cmyk => repeats(image.samples.as_chunks::<4>().0, width, budget),
+    }
+}
+
+/// Whether no more than `budget` of `pixels` differ from the one before and the one above, in few colours.
+fn repeats<const CHANNELS: usize>(pixels: &[[u8; CHANNELS]], width: usize, budget: usize) -> bool {
     let (mut new, mut seen) = (0, HashSet::<u32, BuildHasherDefault<Mix>>::default());
-    for (y, line) in image.samples.chunks_exact(row.max(1)).enumerate() {
-        let above = y.checked_sub(1).map(|above| &image.samples[above * row..][..row]);
-        for (x, pixel) in line.chunks_exact(channels).enumerate() {
-            let at = x * channels;
-            let repeats = (x > 0 && line[at - channels..at] == *pixel)
-                || above.is_some_and(|above| above[at..at + channels] == *pixel);
-            if repeats {
+    let mut above: &[[u8; CHANNELS]] = &[];
+    for line in pixels.chunks_exact(width.max(1)) {
+        for (x, pixel) in line.iter().enumerate() {
+            if (x > 0 && line[x - 1] == *pixel) || above.get(x) == Some(pixel) {
                 continue;
             }
             new += 1;
@@ -104,6 +109,7 @@ fn promises_without_loss(image: &Image, lossy: usize) -> bool {
                 return false;
             }
         }
+        above = line;
     }
     true
 }

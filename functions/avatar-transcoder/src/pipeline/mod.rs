@@ -35,11 +35,13 @@ use geometry::Crop;
 use header::{Format, Header};
 pub use limits::Limits;
 use orient::Orientation;
-use raster::{Finished, Image, Raster, opaque};
+use raster::{Channels, Finished, Image, Raster, opaque};
 pub use recipe::{Animation, CropGravity, Fit, Gravity, Ground, Recipe, Watermark};
 
+use crate::codec::turbojpeg::Subsampling;
+
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
-pub const PIPELINE_VERSION: &str = "3";
+pub const PIPELINE_VERSION: &str = "4";
 
 /// What an upload turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,10 +162,30 @@ struct Decoded {
     to_srgb: Option<Conversion>,
 }
 
+impl Decoded {
+    /// With grays converted already, where that is a matter of replacing each by another. Resized first, they would be
+    /// rounded to the levels of their own space and then to those of sRGB, which shows where its steps are wider; and
+    /// a gray JPEG in sRGB can stay in its plane.
+    fn with_grays_converted(mut self) -> Self {
+        let samples = match &mut self.raster {
+            Raster::Image(image) if image.channels == Channels::Gray => &mut image.samples,
+            Raster::Planes { subsampling: Subsampling::Gray, planes, .. } if planes.len() == 1 => {
+                &mut planes[0].samples
+            }
+            _ => return self,
+        };
+        if let Some(levels) = self.to_srgb.as_ref().and_then(Conversion::of_gray) {
+            samples.iter_mut().for_each(|sample| *sample = levels[usize::from(*sample)]);
+            self.to_srgb = None;
+        }
+        self
+    }
+}
+
 fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded, Reason> {
     let _stage = tracing::debug_span!("decode").entered();
     let raster = match header.format {
-        Format::Jpeg => return jpeg::decode(bytes, header, recipe),
+        Format::Jpeg => return jpeg::decode(bytes, header, recipe).map(Decoded::with_grays_converted),
         Format::Png => png::decode(bytes, header, recipe)?,
         Format::Webp if header.durations_ms.len() == 1 => webp::decode(bytes, header, recipe)?,
         Format::Gif => gif::first_frame(bytes, header, recipe).map(|image| Raster::Image(opaque(image)))?,
@@ -178,7 +200,7 @@ fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded,
         Format::Png | Format::Gif => shrink::scale(header.width, header.height, recipe),
         _ => (f64::from(width) / f64::from(header.width), f64::from(height) / f64::from(header.height)),
     };
-    Ok(Decoded { raster, scale, to_srgb })
+    Ok(Decoded { raster, scale, to_srgb }.with_grays_converted())
 }
 
 /// Which part of a raster is kept, where nothing else was found: the one about the centre of the upload, which may

@@ -145,10 +145,11 @@ pub(super) fn pixels(
     Ok(Image { width: to.0, height: to.1, channels, samples })
 }
 
-/// JFIF: ITU-R BT.601 in full range.
+/// JFIF: ITU-R BT.601 in full range, in 65536ths.
 fn full_to_rgb(y: u8, u: u8, v: u8) -> [u8; 3] {
-    let (y, u, v) = (f32::from(y), f32::from(u) - 128.0, f32::from(v) - 128.0);
-    [y + 1.402 * v, y - 0.344_136 * u - 0.714_136 * v, y + 1.772 * u].map(super::raster::to_u8)
+    let (y, u, v) = (i32::from(y) << 16, i32::from(u) - 128, i32::from(v) - 128);
+    let rounded = |sum: i32| u8::try_from(((sum + (1 << 15)) >> 16).clamp(0, 255)).unwrap_or(u8::MAX);
+    [y + 91_881 * v, y - 22_553 * u - 46_802 * v, y + 116_130 * u].map(rounded)
 }
 
 /// The same part in a plane that is coarser.

@@ -6,6 +6,8 @@
 //! picture's notes. The header foretells how long it takes; where the watch says otherwise, the rest of the time is
 //! planned anew.
 
+mod steady;
+
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
@@ -23,6 +25,7 @@ use super::recipe::Recipe;
 use super::shrink::{self, Shrinker};
 use super::{Picture, Rendition, SourceInfo, centre, cost, placeholder, resize, smart, webp};
 use crate::codec::webp::{AnimationDecoder, AnimationEncoder, Settings, joined};
+use steady::Steady;
 
 /// Frames that are looked at before a pace is believed.
 const FRAMES_OF_A_PACE: u32 = 3;
@@ -389,7 +392,7 @@ impl Run<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<Stretch, Reason> {
         let mut frames = frames(self.bytes, self.header)?;
-        let mut encoders: Vec<AnimationEncoder> = Vec::new();
+        let mut encoders: Vec<(AnimationEncoder, Option<Steady>)> = Vec::new();
         for (i, duration) in kept.iter().enumerate().take(range.end) {
             let Some(rgba) = tracing::debug_span!("decode").in_scope(|| frames.next_frame())? else {
                 return Err(undecodable("frames are missing"));
@@ -404,11 +407,12 @@ impl Run<'_> {
                 if encoders.len() <= edge {
                     let Header { loops, .. } = *self.header;
                     let encoder = AnimationEncoder::new(image.width, image.height, loops, *settings);
-                    encoders.push(encoder.map_err(failed)?);
+                    let steady = (!settings.lossless).then(|| Steady::new(image.width, settings.quality));
+                    encoders.push((encoder.map_err(failed)?, steady));
                 }
-                tracing::debug_span!("encode")
-                    .in_scope(|| encoders[edge].add(&image.samples, duration))
-                    .map_err(failed)?;
+                let (encoder, steady) = &mut encoders[edge];
+                let rgba = steady.as_mut().map_or(&*image.samples, |steady| steady.next(&image.samples));
+                tracing::debug_span!("encode").in_scope(|| encoder.add(rgba, duration)).map_err(failed)?;
             }
             if let Some(slowness) = watch.too_slow() {
                 return Ok(Stretch::TooSlow(slowness));
@@ -416,7 +420,7 @@ impl Run<'_> {
         }
         let files = encoders
             .into_iter()
-            .map(|encoder| tracing::debug_span!("encode").in_scope(|| encoder.finish()).map_err(failed));
+            .map(|(encoder, _)| tracing::debug_span!("encode").in_scope(|| encoder.finish()).map_err(failed));
         files.collect::<Result<_, _>>().map(Stretch::Done)
     }
 

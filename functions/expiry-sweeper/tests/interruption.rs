@@ -445,7 +445,7 @@ async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
 
 #[tokio::test]
 async fn a_listing_beside_its_deletes_sees_every_key_once_also_when_it_is_interrupted() {
-    Box::pin(lists_in_ranges(&daily(), "/acting/listing", 40)).await;
+    Box::pin(lists_in_ranges(&daily(), "/acting/listing", 55)).await;
 }
 
 #[tokio::test]

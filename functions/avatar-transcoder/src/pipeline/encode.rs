@@ -37,8 +37,13 @@ pub(super) struct Encoded {
 /// Parts of the quality that are tried one after the other where a file is too large, in percent.
 const LOWER_QUALITIES: [u32; 5] = [85, 70, 50, 30, 10];
 
-/// Encodes `picture`, into no more than `at_most` bytes if that can be had.
-pub(super) fn encode(picture: &Finished, quality: u8, at_most: Option<usize>) -> Result<Encoded, Reason> {
+/// Encodes `picture`, into no more than `at_most` bytes if that can be had; without loss only if it `has_no_loss_yet`.
+pub(super) fn encode(
+    picture: &Finished,
+    quality: u8,
+    at_most: Option<usize>,
+    has_no_loss_yet: bool,
+) -> Result<Encoded, Reason> {
     let (width, height) = picture.size();
     let pixels = match picture {
         Finished::Yuv420 { y, u, v, .. } => Pixels::Yuv420 { y, u, v },
@@ -51,8 +56,8 @@ pub(super) fn encode(picture: &Finished, quality: u8, at_most: Option<usize>) ->
     };
     let mut best = one(false, quality)?;
     let image = match picture {
-        Finished::Image(image) => Some(image),
-        Finished::Yuv420 { .. } => None,
+        Finished::Image(image) if has_no_loss_yet => Some(image),
+        Finished::Image(_) | Finished::Yuv420 { .. } => None,
     };
     let promising = image.is_some_and(|image| promises_without_loss(image, best.webp.len()));
     let too_large = |best: &Encoded| at_most.is_some_and(|at_most| best.webp.len() > at_most);
@@ -142,5 +147,5 @@ pub(super) fn frame_is_smaller_without_loss(image: &Image, quality: u8) -> Resul
     if !promises_without_loss(image, quarter) {
         return Ok(false);
     }
-    encode(&Finished::Image(image.clone()), quality, None).map(|encoded| encoded.lossless)
+    encode(&Finished::Image(image.clone()), quality, None, true).map(|encoded| encoded.lossless)
 }

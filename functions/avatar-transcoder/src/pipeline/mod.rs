@@ -41,7 +41,7 @@ pub use recipe::{Animation, CropGravity, Fit, Gravity, Ground, Recipe, Watermark
 use crate::codec::turbojpeg::Subsampling;
 
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
-pub const PIPELINE_VERSION: &str = "4";
+pub const PIPELINE_VERSION: &str = "5";
 
 /// What an upload turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,8 +255,9 @@ impl Upload<'_> {
         let leaves_size = self.recipe.leaves_size(self.header, edge);
         let is_untouched = leaves_size && self.is_untouched();
         let at_most = (leaves_size && !is_untouched).then_some(self.bytes.len());
+        let has_no_loss_yet = self.header.format != Format::Jpeg;
         let encoded = tracing::debug_span!("encode")
-            .in_scope(|| encode::encode(finished, self.recipe.quality, at_most))?;
+            .in_scope(|| encode::encode(finished, self.recipe.quality, at_most, has_no_loss_yet))?;
         let kept = if is_untouched { webp::stripped(self.bytes) } else { None };
         let (webp, lossless) = match kept {
             Some(kept) if kept.len() <= encoded.webp.len() => (kept, true),

@@ -201,3 +201,32 @@ fn every_fraction_that_the_decoder_shrinks_to_equals_a_full_decode() {
         assert!(difference < 5.0, "{edge}: {difference}");
     }
 }
+
+fn encoded(
+    side: u16,
+    progressive: bool,
+    profile: Option<&[u8]>,
+    pixel: impl Fn(u32, u32) -> [u8; 3],
+) -> Vec<u8> {
+    let wide = u32::from(side);
+    let samples: Vec<u8> = (0..wide * wide).flat_map(|i| pixel(i % wide, i / wide)).collect();
+    let mut jpeg = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, 92);
+    encoder.set_progressive(progressive);
+    if let Some(profile) = profile {
+        encoder.add_icc_profile(profile).unwrap();
+    }
+    encoder.encode(&samples, side, side, jpeg_encoder::ColorType::Rgb).unwrap();
+    jpeg
+}
+
+#[test]
+fn a_jpeg_stays_lossy_with_a_profile_and_without_one() {
+    let logo = |x: u32, y: u32| if (x / 16 + y / 16) % 2 == 0 { [9, 9, 9] } else { [240, 200, 20] };
+    for profile in [None, Some(profile("display-p3"))] {
+        let jpeg = encoded(128, false, profile.as_deref(), logo);
+        let picture = made(&jpeg, &recipe(128));
+        assert!(!picture.main.lossless, "with a profile: {}", profile.is_some());
+        assert!(picture.main.webp.len() <= jpeg.len());
+    }
+}

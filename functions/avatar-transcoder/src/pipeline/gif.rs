@@ -90,6 +90,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
         animated,
+        otherwise: None,
         parts: still_parts(width, height, bytes.len() as u64, first, recipe),
     })
 }

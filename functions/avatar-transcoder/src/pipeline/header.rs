@@ -49,6 +49,8 @@ pub(super) struct Header {
     pub(super) colour: ColourInfo,
     /// What decoding a still of it holds.
     pub(super) parts: Parts,
+    /// What decoding holds where the decoder that was foreseen turns out not to know the file.
+    pub(super) otherwise: Option<Parts>,
     /// What decoding holds frame by frame, of an animation.
     pub(super) animated: Option<Parts>,
 }

@@ -7,7 +7,8 @@ use super::Decoded;
 use super::colour::{ColourInfo, Space};
 use super::cost::Parts;
 use super::geometry;
-use super::header::{Format, Header, undecodable};
+use super::header::{self, Format, Header, undecodable};
+use super::limits::Limits;
 use super::orient::Orientation;
 use super::raster::{Channels, Image, Raster};
 use super::recipe::Recipe;
@@ -179,6 +180,14 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         u64::from(width) * 32
     };
     let coefficients = pixels * density / 100 * 2 + DECODER_BYTES;
+    let parts = |decoding| Parts {
+        raster,
+        decoding,
+        rows: u64::from(scaled(height, part)),
+        channels: u64::from(components.clamp(1, 4)),
+        has_alpha: false,
+    };
+    let kept = if marker == 0xc2 { kept_of_blocks(bytes, part) } else { None };
     Ok(Header {
         format: Format::Jpeg,
         width,
@@ -189,33 +198,42 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         orientation: segments.exif.as_deref().map(Orientation::of_exif).unwrap_or_default(),
         colour: segments.colour(components),
         animated: None,
-        parts: Parts {
-            raster,
-            decoding: coefficients,
-            rows: u64::from(scaled(height, part)),
-            channels: u64::from(components.clamp(1, 4)),
-            has_alpha: false,
-        },
+        parts: parts(kept.map_or(coefficients, |kept| kept + DECODER_BYTES)),
+        otherwise: kept.map(|_| parts(coefficients)),
     })
 }
 
+/// What the faster decoder keeps of the blocks of a progressive picture, in bytes, if it knows this one.
+fn kept_of_blocks(bytes: &[u8], part: u32) -> Option<u64> {
+    let found = Decoder::new()?.header(bytes).ok()?;
+    let in_planes = matches!(found.colour_space, ColourSpace::YCbCr | ColourSpace::Gray);
+    if in_planes { scaled_jpeg::progressive_bytes(bytes, &found, part) } else { None }
+}
+
 /// The planes of the picture, by the faster decoder where it knows the kind of file. Whether a file is damaged
-/// is for the other to decide.
+/// is for the other to decide, if it may take the memory for that.
 fn planes(
     decoder: &mut Decoder,
     bytes: &[u8],
     found: &turbojpeg::Header,
     subsampling: Subsampling,
     part: u32,
+    otherwise: impl Fn() -> Result<(), Reason>,
 ) -> Result<Vec<Plane>, Reason> {
-    match scaled_jpeg::planes(bytes, found, part) {
-        Some(planes) => Ok(planes),
-        None => decoder.planes(bytes, found, subsampling, part).map_err(refused),
+    if let Some(planes) = scaled_jpeg::planes(bytes, found, part) {
+        return Ok(planes);
     }
+    otherwise()?;
+    decoder.planes(bytes, found, subsampling, part).map_err(refused)
 }
 
 /// Decodes, shrinking to what `recipe` needs. A picture in luma and chroma stays in its own planes.
-pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<Decoded, Reason> {
+pub(super) fn decode(
+    bytes: &[u8],
+    header: &Header,
+    recipe: &Recipe,
+    limits: &Limits,
+) -> Result<Decoded, Reason> {
     let mut decoder = Decoder::new().ok_or_else(|| undecodable("the decoder has no memory"))?;
     let found = decoder.header(bytes).map_err(refused)?;
     let part = eighths(header.width, header.height, recipe);
@@ -229,7 +247,10 @@ pub(super) fn decode(bytes: &[u8], header: &Header, recipe: &Recipe) -> Result<D
     if let (ColourSpace::YCbCr | ColourSpace::Gray, Some(subsampling)) =
         (found.colour_space, found.subsampling)
     {
-        let planes = planes(&mut decoder, bytes, &found, subsampling, part)?;
+        let planes = planes(&mut decoder, bytes, &found, subsampling, part, || match header.otherwise {
+            Some(parts) => header::check(&Header { parts, ..header.clone() }, bytes.len(), recipe, limits),
+            None => Ok(()),
+        })?;
         let (width, height) = (scaled(found.width, part), scaled(found.height, part));
         let raster = Raster::Planes { width, height, subsampling, planes };
         return Ok(Decoded { raster, scale, to_srgb });

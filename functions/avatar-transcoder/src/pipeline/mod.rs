@@ -130,7 +130,7 @@ pub fn transcode_watched(
         notes.push("still");
     }
 
-    let decoded = decode(bytes, &mut header, recipe)?;
+    let decoded = decode(bytes, &mut header, recipe, limits)?;
     let upload = Upload { bytes, header: &header, recipe, is_srgb: decoded.to_srgb.is_none() };
     let edges = [recipe.edge].into_iter().chain(recipe.extra_edges.iter().copied());
     let finished: Vec<(u32, Finished)> = upload.finish(&decoded, edges)?;
@@ -182,10 +182,12 @@ impl Decoded {
     }
 }
 
-fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe) -> Result<Decoded, Reason> {
+fn decode(bytes: &[u8], header: &mut Header, recipe: &Recipe, limits: &Limits) -> Result<Decoded, Reason> {
     let _stage = tracing::debug_span!("decode").entered();
     let raster = match header.format {
-        Format::Jpeg => return jpeg::decode(bytes, header, recipe).map(Decoded::with_grays_converted),
+        Format::Jpeg => {
+            return jpeg::decode(bytes, header, recipe, limits).map(Decoded::with_grays_converted);
+        }
         Format::Png => png::decode(bytes, header, recipe)?,
         Format::Webp if header.durations_ms.len() == 1 => webp::decode(bytes, header, recipe)?,
         Format::Gif => gif::first_frame(bytes, header, recipe).map(|image| Raster::Image(opaque(image)))?,
@@ -322,7 +324,7 @@ fn whole_picture(bytes: &[u8], limits: &Limits) -> Result<(u32, u32, Vec<u8>), R
     limits.check_bytes(bytes.len())?;
     let mut header = header::read(bytes, &recipe, limits)?;
     header::check(&header, bytes.len(), &recipe, limits)?;
-    let decoded = decode(bytes, &mut header, &recipe)?;
+    let decoded = decode(bytes, &mut header, &recipe, limits)?;
     let upload = Upload { bytes, header: &header, recipe: &recipe, is_srgb: decoded.to_srgb.is_none() };
     let finished = upload.finish(&decoded, [u32::MAX].into_iter())?;
     let (_, finished) = finished.first().ok_or_else(|| header::undecodable("it has no picture"))?;

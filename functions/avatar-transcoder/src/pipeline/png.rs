@@ -61,6 +61,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
         animated: None,
+        otherwise: None,
         parts: Parts {
             raster: kept * kept_channels,
             decoding: whole.max(opaque) + rows + INFLATE_BYTES,

@@ -54,6 +54,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
             .unwrap_or_default(),
         animated: (info.frames > 1).then_some(frames),
         // The first frame of an animation is not shrunk while it is decoded.
+        otherwise: None,
         parts: if is_animated { Parts { raster: pixels * 4, decoding: pixels * 12, ..still } } else { still },
     })
 }

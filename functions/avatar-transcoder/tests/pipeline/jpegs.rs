@@ -1,6 +1,6 @@
 //! JPEG in all the ways that it is written.
 
-use avatar_transcoder::pipeline::{Fit, Limits, Recipe, transcode};
+use avatar_transcoder::pipeline::{Fit, Limits, Recipe, estimate, transcode};
 
 use super::support::*;
 
@@ -229,4 +229,22 @@ fn a_jpeg_stays_lossy_with_a_profile_and_without_one() {
         assert!(!picture.main.lossless, "with a profile: {}", profile.is_some());
         assert!(picture.main.webp.len() <= jpeg.len());
     }
+}
+
+#[test]
+fn a_damaged_progressive_picture_is_looked_at_again_only_where_memory_allows() {
+    let jpeg = encoded(1600, true, None, |x, y| {
+        let noise = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)).wrapping_mul(0x9e37_79b1);
+        noise.to_le_bytes()[1..].try_into().unwrap()
+    });
+    let recipe = recipe(64);
+    let needed = estimate(&jpeg, &recipe, &Limits::default()).unwrap().memory_bytes;
+    let limits = Limits { memory_bytes: needed + (1 << 20), ..Limits::default() };
+    assert!(transcode(&jpeg, &recipe, &limits).is_ok());
+    // A marker that nothing explains, within the last scan.
+    let mut damaged = jpeg.clone();
+    let at = damaged.len() - 1000;
+    damaged[at..at + 2].copy_from_slice(&[0xff, 0xd3]);
+    assert_eq!(transcode(&damaged, &recipe, &limits).unwrap_err().code, "too-much-memory");
+    assert_eq!(transcode(&damaged, &recipe, &Limits::default()).unwrap_err().code, "undecodable");
 }

@@ -149,6 +149,43 @@ impl Bits {
         self.count -= count;
     }
 
+    /// Takes one bit, filling up where there is none.
+    #[inline(always)]
+    pub(super) fn bit(&mut self, held: &Held) -> bool {
+        if self.count == 0 {
+            self.refill(held);
+        }
+        let bit = self.window >> 63 != 0;
+        self.skip(1);
+        bit
+    }
+
+    /// Takes as many bits as `places` has, and puts the first of them at its lowest place, and so on; nowhere, if they
+    /// are not `wanted`.
+    #[inline(always)]
+    pub(super) fn spread(&mut self, held: &Held, places: u64, wanted: bool) -> u64 {
+        let (mut rest, mut left, mut spread) = (places, places.count_ones(), 0);
+        while left > 0 {
+            let count = left.min(FILLED_BITS);
+            if self.count < count {
+                self.refill(held);
+            }
+            if wanted {
+                // Without a branch for each, as nothing foretells them.
+                let mut window = self.window;
+                for _ in 0..count {
+                    let place = rest & rest.wrapping_neg();
+                    spread |= place & (window.cast_signed() >> 63).cast_unsigned();
+                    window <<= 1;
+                    rest ^= place;
+                }
+            }
+            self.skip(count);
+            left -= count;
+        }
+        spread
+    }
+
     /// Takes the value of `size` bits, from 0 to 15: with the first bit off, it is negative.
     #[inline(always)]
     pub(super) fn value(&mut self, size: u32) -> i32 {

@@ -18,13 +18,13 @@ const UNSEEN: u8 = 255;
 
 /// A code: what it says of the coefficient that follows.
 #[derive(Debug, Clone, Copy, Default)]
-struct Code {
+pub(super) struct Code {
     /// Bits of the code; 0 where it is longer than what was looked at.
     length: u8,
     /// Zeros before the coefficient.
-    run: u8,
+    pub(super) run: u8,
     /// Bits of the coefficient's value.
-    size: u8,
+    pub(super) size: u8,
 }
 
 impl Code {
@@ -40,7 +40,7 @@ impl Code {
 
 /// Codes by their first bits, and the long ones by comparing.
 #[derive(Debug)]
-struct Lookup {
+pub(super) struct Lookup {
     short: [Code; ENTRIES],
     /// For every length up to 16: the first 16 bits that are beyond the codes of it, and what added to a code
     /// of it gives the place of its symbol.
@@ -50,7 +50,7 @@ struct Lookup {
 
 impl Lookup {
     /// `None` unless the codes are a proper tree, in which no code is all ones.
-    fn new(codes: &Codes) -> Option<Self> {
+    pub(super) fn new(codes: &Codes) -> Option<Self> {
         let mut short = [Code::default(); ENTRIES];
         let mut long = [(0, 0); 17];
         let (mut code, mut place) = (0_u32, 0_usize);
@@ -75,7 +75,7 @@ impl Lookup {
 
     /// Takes one code, and leaves as many bits as its value may have.
     #[inline(always)]
-    fn take(&self, bits: &mut Bits, held: &Held) -> Option<Code> {
+    pub(super) fn take(&self, bits: &mut Bits, held: &Held) -> Option<Code> {
         bits.refill(held);
         let short = self.short[bits.peek(SEEN)];
         let code = if short.length == 0 { self.long(bits.peek(16))? } else { short };

@@ -37,9 +37,22 @@ const ZIGZAG: [u8; 64] = [
     46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
+/// The coefficients that are summed up, but for the mean: a bit for each, in zigzag order.
+pub(super) const SUMMED: u64 = {
+    let (mut summed, mut at) = (0, 1);
+    while at < 64 {
+        let (row, column) = (ZIGZAG[at] / 8, ZIGZAG[at] % 8);
+        if (row == 0 || row % 2 == 1) && (column == 0 || column % 2 == 1) {
+            summed |= 1 << at;
+        }
+        at += 1;
+    }
+    summed
+};
+
 /// Not zero where `value` takes more than `bits` bits and a sign.
 #[inline(always)]
-fn outside(value: i32, bits: u32) -> u32 {
+pub(super) fn outside(value: i32, bits: u32) -> u32 {
     (value.wrapping_add(1 << bits) as u32) >> (bits + 1)
 }
 
@@ -73,6 +86,44 @@ impl Terms {
             }
         }
         Self(terms)
+    }
+}
+
+impl Terms {
+    /// Whether 16 bits hold the coefficient at `place`, of which `low` bits are still unknown, and its product.
+    #[cold]
+    pub(super) fn hold(&self, place: usize, value: i32, low: u32) -> bool {
+        let most = (i64::from(value.unsigned_abs()) + 1) << low;
+        most * i64::from(self.0[place & 255].divisor.max(1)) <= 1 << 15
+    }
+}
+
+/// Those of [`Sums`] that are used, while not all of the coefficients are known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Partial([i32; 2 * USED]);
+
+/// Columns that are summed up.
+const USED: usize = 5;
+
+impl Partial {
+    /// Adds to the coefficient at `place`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, terms: &Terms, place: usize, value: i32) {
+        let term = terms.0[place & 255];
+        let sum = usize::from(term.sum);
+        let sum = if sum < LANES { sum } else { sum - LANES + USED };
+        if let Some(sum) = self.0.get_mut(sum) {
+            *sum = sum.wrapping_add(value.wrapping_mul(term.factor));
+        }
+    }
+
+    /// The two by two samples of the block.
+    pub(super) fn samples(&self, strange: &mut u32) -> [[u8; 2]; 2] {
+        let mut sums = Sums::default();
+        let (first, odd) = self.0.split_at(USED);
+        sums.0[..USED].copy_from_slice(first);
+        sums.0[LANES..LANES + USED].copy_from_slice(odd);
+        sums.samples(strange)
     }
 }
 

@@ -37,15 +37,15 @@ pub(super) struct Scan<'a> {
 }
 
 /// The frame's own words.
-struct Frame {
-    width: usize,
-    height: usize,
+pub(super) struct Frame {
+    pub(super) width: usize,
+    pub(super) height: usize,
     /// Identifier, sampling factors, number of the table of divisors.
-    components: Vec<(u8, u8, u8)>,
+    pub(super) components: Vec<(u8, u8, u8)>,
 }
 
 impl Frame {
-    fn read(payload: &[u8]) -> Option<Self> {
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let [8, h1, h0, w1, w0, count, components @ ..] = payload else { return None };
         let (components, rest) = components.as_chunks::<3>();
         (rest.is_empty() && components.len() == usize::from(*count)).then_some(())?;
@@ -59,14 +59,14 @@ impl Frame {
 
 /// Tables by their numbers; a later one of the same number replaces an earlier one.
 #[derive(Default)]
-struct Tables<'a> {
-    divisors: [Option<&'a [u8; 64]>; 4],
-    dc: [Option<Codes<'a>>; 4],
-    ac: [Option<Codes<'a>>; 4],
+pub(super) struct Tables<'a> {
+    pub(super) divisors: [Option<&'a [u8; 64]>; 4],
+    pub(super) dc: [Option<Codes<'a>>; 4],
+    pub(super) ac: [Option<Codes<'a>>; 4],
 }
 
 impl<'a> Tables<'a> {
-    fn read_divisors(&mut self, mut payload: &'a [u8]) -> Option<()> {
+    pub(super) fn read_divisors(&mut self, mut payload: &'a [u8]) -> Option<()> {
         while let Some((number, rest)) = payload.split_first() {
             let (divisors, rest) = rest.split_first_chunk()?;
             // The high half is the precision: 16 bits are for 12-bit pictures.
@@ -76,7 +76,7 @@ impl<'a> Tables<'a> {
         Some(())
     }
 
-    fn read_codes(&mut self, mut payload: &'a [u8]) -> Option<()> {
+    pub(super) fn read_codes(&mut self, mut payload: &'a [u8]) -> Option<()> {
         while let Some((number, rest)) = payload.split_first() {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
             let total = counts.iter().map(|count| usize::from(*count)).sum::<usize>();

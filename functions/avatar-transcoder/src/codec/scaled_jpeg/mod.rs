@@ -1,7 +1,7 @@
 //! A decoder for the usual JPEG, shrunk to an eighth or a quarter: it makes only the samples that are left
 //! then, and in doing so takes less time than libjpeg-turbo. At half and more it would take as long.
 //!
-//! It knows sequential Huffman coding in one scan, and answers `None` at anything else and at the slightest
+//! It knows Huffman coding, sequential in one scan or progressive, and answers `None` at anything else and at the slightest
 //! damage: then libjpeg-turbo decides. What it answers are libjpeg-turbo's own samples.
 #![expect(
     clippy::cast_possible_truncation,
@@ -17,6 +17,8 @@ mod bits;
 mod huffman;
 mod idct;
 mod markers;
+mod progressive;
+mod script;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,8 @@ use bits::{Bits, Held, Source};
 use huffman::{Dc, Skipped, Values};
 use idct::{Sums, Terms, flat};
 use markers::{Coding, Scan};
+use progressive::{Mean, Quarters, bytes_of_block};
+use script::Script;
 
 use super::turbojpeg::{Header, Plane, Subsampling, scaled};
 
@@ -40,27 +44,64 @@ fn blocks_of_luma(subsampling: Subsampling) -> (usize, usize) {
     }
 }
 
+/// Whether components of these blocks in every unit are what the header says.
+fn fit(blocks: impl Iterator<Item = (usize, usize)>, subsampling: Subsampling) -> bool {
+    let luma = blocks_of_luma(subsampling);
+    match subsampling {
+        Subsampling::Gray => blocks.eq([luma]),
+        _ => blocks.eq([luma, (1, 1), (1, 1)]),
+    }
+}
+
+/// Of tiny pictures several scales have one size, by which libjpeg-turbo is told the scale, and takes the largest.
+fn is_tiny(header: &Header) -> bool {
+    header.width < 8 && header.height < 8
+}
+
 /// The planes of `bytes`, whose header was read, at `eighths`/8 of its size, as
 /// [`super::turbojpeg::Decoder::planes`] answers them.
 pub(crate) fn planes(bytes: &[u8], header: &Header, eighths: u32) -> Option<Vec<Plane>> {
-    let scan = Scan::read(bytes)?;
+    if is_tiny(header) || !matches!(eighths, 1 | 2) {
+        return None;
+    }
     let subsampling = header.subsampling?;
     let luma = blocks_of_luma(subsampling);
-    let expected = match subsampling {
-        Subsampling::Gray => &[luma][..],
-        _ => &[luma, (1, 1), (1, 1)],
-    };
-    let is_expected = scan.components.iter().map(|component| component.blocks).eq(expected.iter().copied())
+    if let Some(script) = progressive_script(bytes, header) {
+        return match eighths {
+            1 => progressive::decode::<Mean>(&script, header, luma),
+            _ => progressive::decode::<Quarters>(&script, header, luma),
+        };
+    }
+    let scan = Scan::read(bytes)?;
+    let is_expected = fit(scan.components.iter().map(|component| component.blocks), subsampling)
         && scan.width == header.width as usize
         && scan.height == header.height as usize;
-    // Of tiny pictures several scales have one size, by which libjpeg-turbo is told the scale, and takes the largest.
-    let is_tiny = scan.width < 8 && scan.height < 8;
     match eighths {
-        _ if !is_expected || is_tiny => None,
+        _ if !is_expected => None,
         1 => decode::<Eighth>(&scan, header, luma),
-        2 => decode::<Quarter>(&scan, header, luma),
-        _ => None,
+        _ => decode::<Quarter>(&scan, header, luma),
     }
+}
+
+/// The scans of a progressive picture that is decoded here, if it is not damaged.
+fn progressive_script<'a>(bytes: &'a [u8], header: &Header) -> Option<Script<'a>> {
+    let script = Script::read(bytes)?;
+    let is_expected = fit(script.components.iter().map(|component| component.blocks), header.subsampling?)
+        && script.width == header.width as usize
+        && script.height == header.height as usize;
+    is_expected.then_some(script)
+}
+
+/// What [`planes`] keeps of the blocks of a progressive picture, in bytes, while it goes through the scans; `None` where
+/// that is left to libjpeg-turbo.
+pub(crate) fn progressive_bytes(bytes: &[u8], header: &Header, eighths: u32) -> Option<u64> {
+    let of_block = match eighths {
+        _ if is_tiny(header) => return None,
+        1 => bytes_of_block::<Mean>(),
+        2 => bytes_of_block::<Quarters>(),
+        _ => return None,
+    };
+    Some((progressive_script(bytes, header)?.blocks() * of_block) as u64)
 }
 
 /// How one component's blocks are decoded.

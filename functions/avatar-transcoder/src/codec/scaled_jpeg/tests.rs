@@ -1,5 +1,7 @@
 //! Agreement with libjpeg-turbo: on pictures, on made ones that have what pictures rarely have, and on damage.
 
+mod progressive;
+
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -53,7 +55,6 @@ fn larger_scales_are_left_to_libjpeg_turbo() {
 #[test]
 fn other_kinds_are_left_to_libjpeg_turbo() {
     for name in [
-        "progressive",
         "arithmetic",
         "arithmetic-progressive",
         "cmyk-adobe",
@@ -274,16 +275,13 @@ impl Made {
     }
 }
 
+/// Sampling factors of luma.
+fn luma() -> impl Strategy<Value = Option<(u8, u8)>> {
+    prop::sample::select(vec![None, Some((1, 1)), Some((2, 1)), Some((2, 2)), Some((1, 2)), Some((4, 1))])
+}
+
 fn made() -> impl Strategy<Value = Made> {
-    let luma = prop::sample::select(vec![
-        None,
-        Some((1, 1)),
-        Some((2, 1)),
-        Some((2, 2)),
-        Some((1, 2)),
-        Some((4, 1)),
-    ]);
-    (1_u16..150, 1_u16..150, luma, 0_u16..5, 1_u8..20, any::<u64>()).prop_map(
+    (1_u16..150, 1_u16..150, luma(), 0_u16..5, 1_u8..20, any::<u64>()).prop_map(
         |(width, height, luma, restart_interval, divisor, seed)| Made {
             width,
             height,

@@ -1,16 +1,18 @@
 //! What the adapter for S3 makes of answers that go wrong, told byte by byte.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use shared::object_ref::{ETag, ObjectRef};
 use shared::outcome::RetryClass;
 use shared::store::{
-    CopyOptions, DeleteItem, GetOptions, ListOptions, ObjectStore, Precondition, PutOptions, S3Config,
-    S3Store, StoreErrorKind, Timeouts,
+    CopyOptions, DeleteItem, GetOptions, ListOptions, ObjectStore, Outgoing, OutgoingFile, Precondition,
+    PutOptions, S3Config, S3Store, StoreErrorKind, Timeouts,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -364,4 +366,35 @@ async fn what_is_sent_is_what_compatible_stores_take() {
         assert!(!request.to_ascii_lowercase().contains(absent), "{absent} in {request}");
     }
     assert!(request.ends_with("\r\n\r\nhello"), "{request}");
+}
+
+#[tokio::test]
+async fn what_waits_in_a_file_is_sent_whole_at_every_attempt_and_signed_by_its_digest() {
+    let content: String = (0..20_000).map(|n| format!("{n:06}\r\n")).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+    let digest: [u8; 32] = Sha256::digest(&content).into();
+    let waiting = OutgoingFile::new(Arc::new(file), content.len() as u64, digest);
+    let answers = [xml_error("503 Slow Down", "SlowDown", ""), object_answer("200 OK", &[], "")];
+    let scripted = Scripted::start(answers).await;
+    let sent = scripted.store.upload_part(&object(), "id", 1, Outgoing::File(waiting)).await;
+    assert_eq!(sent.unwrap(), e_tag());
+    let requests = scripted.requests();
+    assert_eq!(requests.len(), 2);
+    for request in requests {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        assert!(body == content, "{} bytes", body.len());
+        assert!(head.contains(&format!("x-amz-content-sha256: {}", hex::encode(digest))), "{head}");
+        assert!(head.contains(&format!("content-length: {}", content.len())), "{head}");
+        assert!(!head.contains("transfer-encoding"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_shorter_than_it_was_is_an_error_and_no_shorter_part() {
+    let file = tempfile::tempfile().unwrap();
+    let waiting = OutgoingFile::new(Arc::new(file), 10, [0; 32]);
+    let scripted = Scripted::start([object_answer("200 OK", &[], "")]).await;
+    let sent = scripted.store.upload_part(&object(), "id", 1, Outgoing::File(waiting)).await;
+    assert_eq!(sent.unwrap_err().retry_class(), RetryClass::Retryable);
 }

@@ -250,7 +250,7 @@ impl LocalCloud {
         options: PutOptions,
     ) -> Result<Uploaded, CloudError> {
         let object = ObjectRef::new(bucket, key);
-        let put = self.client.put(&object, body.into(), options);
+        let put = self.client.put(&object, Into::<Bytes>::into(body), options);
         Box::pin(self.outcome_of(&object, async { Ok(put.await?.e_tag) })).await
     }
 

@@ -81,6 +81,13 @@ impl From<StoreError> for Violation {
     }
 }
 
+impl From<std::io::Error> for Violation {
+    #[track_caller]
+    fn from(error: std::io::Error) -> Self {
+        Self::new(format_args!("a temporary file failed: {error}"))
+    }
+}
+
 /// Ends a property where a condition does not hold.
 macro_rules! ensure {
     ($condition:expr, $($what:tt)+) => {
@@ -251,6 +258,7 @@ properties! {
         a_copy_of_nothing_is_not_found;
     multipart:
         parts_are_put_together_in_order,
+        what_waits_in_a_file_is_written_as_it_is,
         an_aborted_upload_leaves_nothing,
         pending_uploads_are_listed,
         a_completion_may_be_create_only,

@@ -91,7 +91,7 @@ impl Bucket {
             live.insert(key);
         }
         let object = ObjectRef::new("audit", "references.txt");
-        world.store.put(&object, references.into(), PutOptions::default()).await.unwrap();
+        world.store.put(&object, Bytes::from(references), PutOptions::default()).await.unwrap();
         let policy = json!({
             "version": 1, "mode": "apply", "limits": {"max_delete_ratio": 1.0},
             "rules": [

@@ -19,8 +19,8 @@ use shared::object_ref::{ETag, ObjectRef};
 use shared::runtime::Invocation;
 use shared::store::{
     Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ListedEntry,
-    MemoryStore, ObjectMeta, ObjectStore, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage,
-    VersionPage,
+    MemoryStore, ObjectMeta, ObjectStore, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags,
+    UploadPage, VersionPage,
 };
 
 /// Bytes before each allocation, which say whose it is.
@@ -95,6 +95,14 @@ async fn in_store<T>(run: impl Future<Output = T>) -> T {
     .await
 }
 
+/// The bytes of a write as the store keeps them.
+fn copied(body: &Outgoing) -> Bytes {
+    match body {
+        Outgoing::Memory(bytes) => Bytes::copy_from_slice(bytes),
+        file => file.bytes().unwrap(),
+    }
+}
+
 /// A bucket `files` with any number of objects that nobody has to hold, and an audit bucket.
 struct Endless {
     count: u64,
@@ -148,8 +156,14 @@ impl ObjectStore for Endless {
         self.audit.get(object, options).await
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
-        in_store(async { self.audit.put(object, Bytes::copy_from_slice(&body), options.clone()).await }).await
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
+        let body = body.into();
+        in_store(async { self.audit.put(object, copied(&body), options.clone()).await }).await
     }
 
     async fn copy(&self, from: &ObjectRef, to: &ObjectRef, options: CopyOptions) -> StoreResult<PutResult> {
@@ -190,9 +204,15 @@ impl ObjectStore for Endless {
         self.audit.create_upload(object, options).await
     }
 
-    async fn upload_part(&self, object: &ObjectRef, id: &str, number: u16, body: Bytes) -> StoreResult<ETag> {
-        in_store(async { self.audit.upload_part(object, id, number, Bytes::copy_from_slice(&body)).await })
-            .await
+    async fn upload_part(
+        &self,
+        object: &ObjectRef,
+        id: &str,
+        number: u16,
+        body: impl Into<Outgoing> + Send,
+    ) -> StoreResult<ETag> {
+        let body = body.into();
+        in_store(async { self.audit.upload_part(object, id, number, copied(&body)).await }).await
     }
 
     async fn complete_upload(

@@ -904,7 +904,7 @@ async fn keys_that_cannot_be_read_decide_nothing() {
     assert_eq!(outcome_without["reason"]["code"], "ticket-keys-unavailable");
     assert!(tags(&memory, KEY).await.is_empty());
     let place = ObjectRef::new("audit", "config/ticket-keys.json");
-    memory.put(&place, jwks().into(), PutOptions::default()).await.unwrap();
+    memory.put(&place, Bytes::from(jwks()), PutOptions::default()).await.unwrap();
     assert_eq!(outcome(memory, config(settings), &event).await["status"], "accepted");
 }
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 
 use super::{
     Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
-    ObjectStore, Operation, Precondition, PutOptions, PutResult, StoreErrorKind, StoreResult, Tags,
+    ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind, StoreResult, Tags,
     UploadPage, VersionPage,
 };
 use crate::object_ref::{ETag, ObjectRef};
@@ -238,7 +237,12 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         }
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         self.around(Call::on_object(Operation::Put, object), self.inner.put(object, body, options)).await
     }
 
@@ -321,7 +325,7 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> StoreResult<ETag> {
         let call = Call::on_object(Operation::UploadPart, object);
         self.around(call, self.inner.upload_part(object, upload_id, number, body)).await
@@ -347,6 +351,8 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
 #[cfg(test)]
 mod tests {
     use super::super::MemoryStore;
+    use bytes::Bytes;
+
     use super::*;
 
     fn store() -> FaultStore<MemoryStore> {

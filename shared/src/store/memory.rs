@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::limits::{self, MAX_PAGE};
 use super::{
     Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
-    ObjectStore, Operation, Precondition, PutOptions, PutResult, StoreErrorKind, StoreResult, Tags,
+    ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind, StoreResult, Tags,
     UploadPage, VersionPage,
 };
 use crate::clock::{Clock, SystemClock};
@@ -176,6 +176,11 @@ fn slice(call: &Call, body: &Bytes, options: &GetOptions) -> StoreResult<Bytes> 
     Ok(body.slice(start..end))
 }
 
+/// What is to be written; where it cannot be read, nothing is.
+fn in_memory(call: &Call, body: impl Into<Outgoing>) -> StoreResult<Bytes> {
+    body.into().bytes().map_err(|error| call.error(StoreErrorKind::Unavailable, "").caused_by(error))
+}
+
 impl ObjectStore for MemoryStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities { conditional_replace: true, conditional_delete: true }
@@ -210,12 +215,17 @@ impl ObjectStore for MemoryStore {
         Ok(GetResult::new(call, meta, length, futures::stream::iter(chunks).boxed()))
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         let call = Call::on_object(Operation::Put, object);
         limits::check_key(&call, &object.key)?;
         limits::check_put(&call, &options)?;
         let precondition = options.precondition.clone();
-        let content = Content::new(body, options);
+        let content = Content::new(in_memory(&call, body)?, options);
         self.lock().write(&call, &object.key, content, &precondition, self.clock.now())
     }
 
@@ -335,10 +345,11 @@ impl ObjectStore for MemoryStore {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> StoreResult<ETag> {
         let call = Call::on_object(Operation::UploadPart, object);
         limits::check_part_number(&call, number)?;
+        let body = in_memory(&call, body)?;
         let e_tag = digest_of(&body);
         let mut state = self.lock();
         let upload = state.bucket(&call)?.upload(&call, &object.key, upload_id)?;

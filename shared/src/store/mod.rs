@@ -20,6 +20,7 @@ mod error;
 mod fault;
 mod limits;
 mod memory;
+mod outgoing;
 mod record;
 mod s3;
 mod shared;
@@ -28,6 +29,7 @@ pub use call::{Call, Operation};
 pub use error::{StoreError, StoreErrorKind};
 pub use fault::{Fault, FaultStore};
 pub use memory::MemoryStore;
+pub use outgoing::{Outgoing, OutgoingFile};
 pub use record::{Permission, RecordingStore};
 pub use s3::{Dialect, S3Config, S3Store, Timeouts};
 
@@ -294,7 +296,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn put(
         &self,
         object: &ObjectRef,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
         options: PutOptions,
     ) -> impl Future<Output = StoreResult<PutResult>> + Send;
 
@@ -363,7 +365,7 @@ pub trait ObjectStore: Send + Sync + 'static {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> impl Future<Output = StoreResult<ETag>> + Send;
 
     /// Puts the parts together, in the order of their numbers.

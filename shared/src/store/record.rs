@@ -9,7 +9,8 @@ use futures::StreamExt;
 
 use super::{
     Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
-    ObjectStore, Operation, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage, VersionPage,
+    ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage,
+    VersionPage,
 };
 use crate::object_ref::{ETag, ObjectRef};
 
@@ -130,7 +131,12 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         Ok(result)
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         self.note_object(Operation::Put, object);
         self.need_options(object, &options);
         self.inner.put(object, body, options).await
@@ -219,7 +225,7 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> StoreResult<ETag> {
         self.note_object(Operation::UploadPart, object);
         self.inner.upload_part(object, upload_id, number, body).await

@@ -9,20 +9,18 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, EncodingType, MetadataDirective,
     TaggingDirective,
 };
-use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::OnceCell;
 
 use super::limits::{self, MAX_PAGE};
 use super::{
     Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ListedEntry,
-    ListedVersion, Metadata, ObjectMeta, ObjectStore, Operation, PendingUpload, Precondition, PutOptions,
-    PutResult, StoreError, StoreErrorKind, StoreResult, Tags, UploadPage, VersionPage,
+    ListedVersion, Metadata, ObjectMeta, ObjectStore, Operation, Outgoing, PendingUpload, Precondition,
+    PutOptions, PutResult, StoreError, StoreErrorKind, StoreResult, Tags, UploadPage, VersionPage,
 };
 use crate::credentials::{KeySlot, Keys};
 use crate::env::Environment;
@@ -34,6 +32,7 @@ mod client;
 mod config;
 mod failure;
 mod oss;
+mod outgoing;
 mod read;
 mod wire;
 
@@ -317,12 +316,18 @@ impl ObjectStore for S3Store {
         read::get(client, self.config.dialect, object, options).await.map_err(|error| self.noted(error))
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         let call = Call::on_object(Operation::Put, object);
         limits::check_key(&call, &object.key)?;
         limits::check_put(&call, &options)?;
         self.check_metadata(&call, &options.metadata)?;
         let (if_none_match, if_match) = self.conditions(&call, object, &options.precondition).await?;
+        let (body, signed_by) = outgoing::body(body.into());
         let request = self
             .client()
             .await
@@ -335,9 +340,9 @@ impl ObjectStore for S3Store {
             .set_cache_control(options.cache_control)
             .set_metadata(wire::headers(options.metadata))
             .set_tagging(wire::tagging_header(&options.tags))
-            .body(ByteStream::from(body));
+            .body(body);
         let attempts = Attempts::default();
-        let sent = request.customize().interceptor(attempts.clone()).send().await;
+        let sent = request.customize().interceptor(attempts.clone()).interceptor(signed_by).send().await;
         let answer = sent.map_err(|error| attempts.explain(self.failure(&call, error)))?;
         self.written(&call, answer.e_tag(), answer.version_id(), &options.precondition)
     }
@@ -630,10 +635,11 @@ impl ObjectStore for S3Store {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> StoreResult<ETag> {
         let call = Call::on_object(Operation::UploadPart, object);
         limits::check_part_number(&call, number)?;
+        let (body, signed_by) = outgoing::body(body.into());
         let request = self
             .client()
             .await
@@ -642,8 +648,13 @@ impl ObjectStore for S3Store {
             .key(&object.key)
             .upload_id(upload_id)
             .part_number(number.into())
-            .body(ByteStream::from(body));
-        let answer = request.send().await.map_err(|error| self.failure(&call, error))?;
+            .body(body);
+        let answer = request
+            .customize()
+            .interceptor(signed_by)
+            .send()
+            .await
+            .map_err(|error| self.failure(&call, error))?;
         wire::e_tag(&call, answer.e_tag())
     }
 

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{
     Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
-    ObjectStore, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage, VersionPage,
+    ObjectStore, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage, VersionPage,
 };
 use crate::object_ref::{ETag, ObjectRef};
 
@@ -23,7 +21,12 @@ impl<S: ObjectStore> ObjectStore for Arc<S> {
         S::get(self, object, options).await
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         S::put(self, object, body, options).await
     }
 
@@ -83,7 +86,7 @@ impl<S: ObjectStore> ObjectStore for Arc<S> {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> StoreResult<ETag> {
         S::upload_part(self, object, upload_id, number, body).await
     }

@@ -212,7 +212,8 @@ async fn two_hundred_thousand_objects_on_a_bad_day() {
             while !over.load(Ordering::Relaxed) {
                 let (bucket, key) = &keys[fastrand::usize(..keys.len())];
                 let object = ObjectRef::new(&**bucket, &**key);
-                let put = cloud.client().put(&object, "new".into(), Default::default()).await;
+                let put =
+                    cloud.client().put(&object, bytes::Bytes::from_static(b"new"), Default::default()).await;
                 if put.is_ok() {
                     replaced.lock().unwrap().insert((bucket.clone(), key.clone()));
                 }

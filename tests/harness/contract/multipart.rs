@@ -1,8 +1,15 @@
 //! Multipart uploads: parts, completion, giving up.
 
+use std::io::Write;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use shared::object_ref::ETag;
-use shared::store::{ListOptions, Metadata, ObjectStore, Precondition, PutOptions, StoreErrorKind, Tags};
+use shared::store::{
+    ListOptions, Metadata, ObjectStore, Outgoing, OutgoingFile, Precondition, PutOptions, StoreErrorKind,
+    Tags,
+};
 
 use super::{Ground, Verdict, ensure, ensure_eq, refused};
 
@@ -40,6 +47,27 @@ pub async fn parts_are_put_together_in_order<S: ObjectStore>(ground: &Ground<'_,
     ensure_eq!(ground.store.get_tags(&object).await?, options.tags, "tags");
     let body = ground.read(&object).await?;
     ensure!(body.starts_with(b"aaa") && body.ends_with(b"aend"), "the parts are in another order");
+    Ok(())
+}
+
+/// A whole object, and the last part of one. What follows in the file is not written.
+pub async fn what_waits_in_a_file_is_written_as_it_is<S: ObjectStore>(ground: &Ground<'_, S>) -> Verdict {
+    // More than a connection takes at once.
+    let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_be_bytes).collect();
+    let mut file = tempfile::tempfile()?;
+    file.write_all(&content)?;
+    file.write_all(b"and more")?;
+    let digest = Sha256::digest(&content).into();
+    let waiting = Outgoing::File(OutgoingFile::new(Arc::new(file), content.len() as u64, digest));
+
+    let whole = ground.object("whole");
+    ground.store.put(&whole, waiting.clone(), PutOptions::default()).await?;
+    ensure!(ground.read(&whole).await? == content, "the object is another than the file");
+    let object = ground.object("part");
+    let upload = ground.store.create_upload(&object, PutOptions::default()).await?;
+    let part = ground.store.upload_part(&object, &upload, 1, waiting).await?;
+    ground.store.complete_upload(&object, &upload, &[(1, part)], Precondition::None).await?;
+    ensure!(ground.read(&object).await? == content, "the part is another than the file");
     Ok(())
 }
 

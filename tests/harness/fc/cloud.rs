@@ -141,7 +141,7 @@ impl FcCloud {
         options: PutOptions,
     ) -> Result<InvocationResult, FcError> {
         let object = ObjectRef::new(bucket, key);
-        Box::pin(self.outcome_of(bucket, self.client.put(&object, body.into(), options))).await
+        Box::pin(self.outcome_of(bucket, self.client.put(&object, Into::<Bytes>::into(body), options))).await
     }
 
     /// A function by its name.

@@ -33,7 +33,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 async fn audit(content: impl Into<Bytes>) -> MemoryStore {
     let store = MemoryStore::with_clock(FixedClock(now())).with_bucket("audit");
-    store.put(&list(), content.into(), PutOptions::default()).await.unwrap();
+    store.put(&list(), Into::<Bytes>::into(content), PutOptions::default()).await.unwrap();
     store
 }
 

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{
     Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, MemoryStore,
-    ObjectMeta, ObjectStore, Operation, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage,
-    VersionPage,
+    ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags,
+    UploadPage, VersionPage,
 };
 
 /// What is done with a call.
@@ -64,7 +63,12 @@ impl ObjectStore for Hooked {
         self.around(Call::on_object(Operation::Get, object), self.inner.get(object, options)).await
     }
 
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         self.around(Call::on_object(Operation::Put, object), self.inner.put(object, body, options)).await
     }
 
@@ -130,7 +134,7 @@ impl ObjectStore for Hooked {
         object: &ObjectRef,
         upload_id: &str,
         number: u16,
-        body: Bytes,
+        body: impl Into<Outgoing> + Send,
     ) -> StoreResult<ETag> {
         let call = Call::on_object(Operation::UploadPart, object);
         self.around(call, self.inner.upload_part(object, upload_id, number, body)).await

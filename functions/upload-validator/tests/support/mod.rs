@@ -256,7 +256,12 @@ impl ObjectStore for Meddled {
         self.on(Operation::Get, object).await?;
         Ok((self.replace)(self.inner.get(object, options).await?))
     }
-    async fn put(&self, object: &ObjectRef, body: Bytes, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put(
+        &self,
+        object: &ObjectRef,
+        body: impl Into<Outgoing> + Send,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         self.on(Operation::Put, object).await?;
         self.inner.put(object, body, options).await
     }
@@ -306,7 +311,13 @@ impl ObjectStore for Meddled {
     async fn create_upload(&self, object: &ObjectRef, options: PutOptions) -> StoreResult<String> {
         self.inner.create_upload(object, options).await
     }
-    async fn upload_part(&self, object: &ObjectRef, id: &str, number: u16, body: Bytes) -> StoreResult<ETag> {
+    async fn upload_part(
+        &self,
+        object: &ObjectRef,
+        id: &str,
+        number: u16,
+        body: impl Into<Outgoing> + Send,
+    ) -> StoreResult<ETag> {
         self.inner.upload_part(object, id, number, body).await
     }
     async fn complete_upload(

@@ -8,6 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use super::super::{Call, Operation, StoreError, StoreErrorKind};
 use super::config::Dialect;
 use super::oss::hint;
+use super::outgoing::Unreadable;
 
 /// The error of `call` that the SDK gave up with.
 pub(super) fn failure<E>(dialect: Dialect, call: &Call, error: SdkError<E, HttpResponse>) -> StoreError
@@ -21,6 +22,9 @@ where
         }
         // Nobody could be reached, or there are no credentials to begin with; the chain says which.
         SdkError::DispatchFailure(failure) if failure.is_io() => (StoreErrorKind::Unavailable, chain(&error)),
+        SdkError::DispatchFailure(_) if Unreadable::is_behind(&error) => {
+            (StoreErrorKind::Unavailable, chain(&error))
+        }
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
             (StoreErrorKind::Invalid, chain(&error))
         }

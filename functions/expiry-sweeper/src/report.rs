@@ -17,6 +17,7 @@ pub mod cell;
 mod key_list;
 mod parts;
 mod read;
+mod spool;
 mod summary;
 mod writer;
 

@@ -31,11 +31,13 @@ impl KeyList {
     /// # Errors
     /// What the store says after several attempts.
     pub async fn append(&mut self, store: &impl ObjectStore, keys: &[String]) -> StoreResult<()> {
+        let mut text = Vec::with_capacity(keys.iter().map(|key| key.len() + 1).sum());
         for key in keys {
-            self.parts.buffer.extend_from_slice(key.as_bytes());
-            self.parts.buffer.extend_from_slice(b"\n");
-            self.keys += 1;
+            text.extend_from_slice(key.as_bytes());
+            text.push(b'\n');
         }
+        self.parts.push(&text)?;
+        self.keys += keys.len() as u64;
         if !self.parts.is_full() {
             return Ok(());
         }

@@ -1,19 +1,25 @@
 //! Streams an object of unknown length to the store: small ones by one PUT, others in parts.
 
-use bytes::{Bytes, BytesMut};
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{
-    Metadata, ObjectStore, PRODUCED_BY, Precondition, PutOptions, StoreError, StoreErrorKind, StoreResult,
+    Metadata, ObjectStore, Outgoing, PRODUCED_BY, Precondition, PutOptions, StoreError, StoreErrorKind,
+    StoreResult,
 };
 
+use super::spool::Spool;
 use crate::retry::retrying;
 
 /// The least size of a part that is not the last (S3 User Guide, multipart upload limits).
 pub(crate) const PART_BYTES: usize = 5 << 20;
 
-/// What was written by one request and has no more than this can be had back without another.
+/// What was written by one request can be had back without another, from memory if it has no more than this.
 const KEPT_BYTES: usize = 2 << 20;
+
+/// What waits in memory before it goes to a temporary file, so that a small report needs none.
+const IN_MEMORY_BYTES: usize = 128 << 10;
 
 /// The name of the metadata by which a writer knows its own object.
 const WRITTEN_BY: &str = "written-by";
@@ -36,32 +42,32 @@ pub struct UploadState {
 
 /// An object in the writing.
 ///
-/// At most the least size of a part and what was appended last are held in memory.
+/// What is to become a part waits in a temporary file, or in memory where there can be none.
 pub(super) struct PartWriter {
     pub(super) object: ObjectRef,
     /// By what the writer knows its own object, should an answer get lost.
     token: String,
     content_type: &'static str,
-    pub(super) buffer: BytesMut,
+    pub(super) spool: Spool,
     upload: Option<(String, Vec<(u16, ETag)>)>,
     bytes: u64,
     /// The least size of a part that is not the last.
     pub(super) part_bytes: usize,
     /// How many bytes are expected at once, at most.
     pub(super) expected_bytes: usize,
-    /// What was written, where that was little.
-    pub(super) kept: Option<Bytes>,
+    /// What was written, where it can be had back.
+    pub(super) kept: Option<Outgoing>,
 }
 
 impl PartWriter {
     pub(super) fn new(object: ObjectRef, token: &str, content_type: &'static str) -> Self {
-        let (buffer, token) = (BytesMut::new(), token.to_owned());
+        let (spool, token) = (Spool::new(IN_MEMORY_BYTES), token.to_owned());
         let (part_bytes, expected_bytes) = (PART_BYTES, PART_BYTES);
         Self {
             object,
             token,
             content_type,
-            buffer,
+            spool,
             upload: None,
             bytes: 0,
             part_bytes,
@@ -82,20 +88,18 @@ impl PartWriter {
         }
     }
 
-    /// Sets the memory of what is expected aside once it is clear that it will be needed, and has that of the part
-    /// before again where that was sent. Growing by doubling, or anew for each part, would leave holes behind
-    /// that nothing else fits into.
-    pub(super) fn make_room(&mut self) {
-        let whole = self.expected_bytes + self.expected_bytes / 8;
-        let is_large = self.upload.is_some() || self.buffer.len() > self.expected_bytes / 16;
-        if is_large && self.buffer.capacity() < whole {
-            self.buffer.reserve(whole - self.buffer.len());
-        }
+    /// Appends.
+    ///
+    /// # Errors
+    /// What waits in a temporary file cannot be had back.
+    pub(super) fn push(&mut self, text: &[u8]) -> StoreResult<()> {
+        self.spool.make_room(self.expected_bytes + self.expected_bytes / 8, self.upload.is_some());
+        self.spool.push(text).map_err(|error| unreadable(&self.object, error))
     }
 
     /// Whether a part should be sent.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() >= self.part_bytes
+        self.spool.length() >= self.part_bytes as u64
     }
 
     /// Whether the object's key can no longer be changed.
@@ -105,7 +109,7 @@ impl PartWriter {
 
     /// Bytes so far.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes + self.buffer.len() as u64
+        self.bytes + self.spool.length()
     }
 
     /// The upload, if it has begun.
@@ -135,17 +139,18 @@ impl PartWriter {
                 "more parts than an object may have",
             )
         })?;
-        let part = self.buffer.split().freeze();
+        let part = self.spool.outgoing().map_err(|error| unreadable(&self.object, error))?;
         let sent = retrying(|| store.upload_part(&self.object, upload_id, number, part.clone())).await;
         match sent {
             Ok(e_tag) => {
                 parts.push((number, e_tag));
-                self.bytes += part.len() as u64;
+                self.bytes += part.length();
+                self.spool.clear();
                 Ok(())
             }
             Err(error) => {
                 // Nothing that was appended is dropped: the next call sends it.
-                self.buffer = part.into();
+                self.spool.put_back(part);
                 Err(error)
             }
         }
@@ -155,7 +160,7 @@ impl PartWriter {
     /// something else stands there.
     pub(super) async fn finish(&mut self, store: &impl ObjectStore) -> StoreResult<()> {
         if self.upload.is_none() {
-            let body = self.buffer.split().freeze();
+            let body = self.spool.outgoing().map_err(|error| unreadable(&self.object, error))?;
             let written = retrying(|| store.put(&self.object, body.clone(), self.options())).await;
             let written = match written {
                 Ok(_) => Ok(()),
@@ -163,15 +168,20 @@ impl PartWriter {
             };
             match &written {
                 Ok(()) => {
-                    self.bytes += body.len() as u64;
-                    self.kept = (body.len() <= KEPT_BYTES).then_some(body);
+                    self.bytes += body.length();
+                    self.spool.clear();
+                    let is_kept = match &body {
+                        Outgoing::Memory(bytes) => bytes.len() <= KEPT_BYTES,
+                        Outgoing::File(_) => true,
+                    };
+                    self.kept = is_kept.then_some(body);
                 }
                 // The caller may try another key.
-                Err(_) => self.buffer = body.into(),
+                Err(_) => self.spool.put_back(body),
             }
             return written;
         }
-        if !self.buffer.is_empty() {
+        if self.spool.length() > 0 {
             self.send(store).await?;
         }
         let Some((upload_id, parts)) = &self.upload else { return Ok(()) };
@@ -213,6 +223,11 @@ impl PartWriter {
             Err(_) => Err(error),
         }
     }
+}
+
+fn unreadable(object: &ObjectRef, error: io::Error) -> StoreError {
+    let detail = "what waits in a temporary file cannot be read back";
+    StoreError::new(StoreErrorKind::Unavailable, "s3:PutObject", object.to_string(), detail).caused_by(error)
 }
 
 /// Completes an upload that another process began and did not end. `false` where the upload is gone and

@@ -1,16 +1,18 @@
 //! Writes a report while the sweep goes on, in constant memory.
 
-use bytes::{BufMut, Bytes};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::object_ref::ObjectRef;
-use shared::store::{ObjectStore, StoreError, StoreErrorKind, StoreResult};
+use shared::store::{ObjectStore, Outgoing, StoreError, StoreErrorKind, StoreResult};
 
 use super::parts::{self, PartWriter, UploadState};
 use super::{Row, encode, header};
 use crate::retry::retrying;
 
 const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
+
+/// Rows that become text together.
+const ROWS_AT_ONCE: usize = 100;
 
 /// How many names are tried before a report's writer gives up.
 const MAX_NAMES: u32 = 100;
@@ -55,8 +57,8 @@ pub struct ReportFile {
     pub rows: u64,
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// What is in it, where it is small.
-    pub content: Option<Bytes>,
+    /// What is in it, where that can be had back without a request.
+    pub content: Option<Outgoing>,
 }
 
 /// A report in the writing.
@@ -68,6 +70,8 @@ pub struct ReportWriter<'s, S> {
     target: ReportTarget,
     number: u32,
     parts: PartWriter,
+    /// What is not appended yet: at first the header row.
+    scratch: Vec<u8>,
     rows: u64,
     rows_sent: u64,
 }
@@ -78,9 +82,9 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     pub fn open(store: &'s S, target: ReportTarget, number: u32, token: &str) -> Self {
         let number = number.max(1);
         let object = ObjectRef::new(&*target.bucket, target.key(number));
-        let mut parts = PartWriter::new(object, token, CONTENT_TYPE);
-        parts.buffer.extend_from_slice(&header());
-        Self { store, target, number, parts, rows: 0, rows_sent: 0 }
+        let parts = PartWriter::new(object, token, CONTENT_TYPE);
+        let scratch = header();
+        Self { store, target, number, parts, scratch, rows: 0, rows_sent: 0 }
     }
 
     /// The same in parts of at least `bytes` bytes, which not every store takes.
@@ -103,8 +107,10 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// What the store says after several attempts. The report is then best given up; the rows that are
     /// in [`ReportWriter::state`] are safe.
     pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
-        self.parts.make_room();
-        encode(rows, (&mut self.parts.buffer).writer());
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            encode(rows, &mut self.scratch);
+            self.push_scratch()?;
+        }
         self.appended(rows.len() as u64).await
     }
 
@@ -113,9 +119,15 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// # Errors
     /// As [`ReportWriter::append`].
     pub async fn append_encoded(&mut self, text: &[u8], rows: u64) -> StoreResult<()> {
-        self.parts.make_room();
-        self.parts.buffer.extend_from_slice(text);
+        self.push_scratch()?;
+        self.parts.push(text)?;
         self.appended(rows).await
+    }
+
+    fn push_scratch(&mut self) -> StoreResult<()> {
+        self.parts.push(&self.scratch)?;
+        self.scratch.clear();
+        Ok(())
     }
 
     async fn appended(&mut self, rows: u64) -> StoreResult<()> {
@@ -135,7 +147,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
 
     /// How many bytes they have.
     pub(crate) fn bytes(&self) -> u64 {
-        self.parts.bytes()
+        self.parts.bytes() + self.scratch.len() as u64
     }
 
     /// What is safe at the store although the report is not finished: keep this beside the cursor, and
@@ -184,6 +196,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         if self.rows == 0 && self.number > 1 {
             return Ok(None);
         }
+        self.push_scratch()?;
         let mut names = 1;
         while let Err(error) = self.parts.finish(self.store).await {
             if error.kind != StoreErrorKind::PreconditionFailed || self.parts.is_begun() {
@@ -238,6 +251,7 @@ mod tests {
     use super::super::tests::row;
     use super::super::{RowDecoder, read_rows};
     use super::*;
+    use bytes::Bytes;
     use futures::StreamExt;
     use shared::store::{Fault, FaultStore, GetOptions, MemoryStore, Operation, RecordingStore};
 
@@ -333,9 +347,9 @@ mod tests {
         let mut most = 0;
         for group in &groups {
             writer.append(group).await.unwrap();
-            most = most.max(writer.parts.buffer.capacity());
+            most = most.max(writer.parts.spool.capacity());
         }
-        assert!(most < 3 * parts::PART_BYTES, "{most}");
+        assert!(most < parts::PART_BYTES / 4, "{most}");
         let file = writer.finish().await.unwrap().unwrap();
         assert!(store.count(Operation::UploadPart) > 1);
         assert_eq!(keys(&store, &file.object.key).await, names(&groups));

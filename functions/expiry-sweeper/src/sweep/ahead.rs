@@ -5,10 +5,9 @@
 
 use std::mem::take;
 
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use shared::clock::Clock;
-use shared::store::ObjectStore;
+use shared::store::{ObjectStore, Outgoing};
 
 use super::feed::{Fed, Feed};
 use super::ledger::Ledger;
@@ -67,7 +66,7 @@ where
         });
     }
 
-    async fn hand_on(&mut self, file: PlanFile, content: Option<Bytes>) -> Result<(), Halt> {
+    async fn hand_on(&mut self, file: PlanFile, content: Option<Outgoing>) -> Result<(), Halt> {
         let listed_since = Some(self.since);
         self.least = self.least.saturating_mul(2);
         self.note(Some(file));

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use jiff::Timestamp;
+use shared::store::Outgoing;
 use tokio::sync::Notify;
 
 use super::{Place, PlanFile};
@@ -14,13 +14,13 @@ use super::{Place, PlanFile};
 /// fetched again.
 const MOST_UNREAD: usize = 1;
 
-/// A small object of a plan, which is not read again by whoever has just written it.
+/// An object of a plan that is not fetched by whoever has just written it.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     /// Its number.
     pub(super) number: u32,
     /// What is in it.
-    pub(super) content: Bytes,
+    pub(super) content: Outgoing,
 }
 
 /// What is known of an object of a plan.
@@ -66,7 +66,7 @@ impl Feed {
     // ------------------------------------------------------------------------------------ who lists
 
     /// Adds an object that stands at the store.
-    pub(super) fn push(&self, fed: Fed, content: Option<Bytes>) {
+    pub(super) fn push(&self, fed: Fed, content: Option<Outgoing>) {
         let mut state = self.state.borrow_mut();
         state.files.push(fed);
         state.kept.extend(content.map(|content| Kept { number: fed.file.number, content }));
@@ -106,7 +106,7 @@ impl Feed {
     // ----------------------------------------------------------------------------------- who deletes
 
     /// The object `index`, counted from 0. Waits for it; `None` if there is none, and will not be.
-    pub(super) async fn open(&self, index: usize) -> Option<(Fed, Option<Bytes>)> {
+    pub(super) async fn open(&self, index: usize) -> Option<(Fed, Option<Outgoing>)> {
         loop {
             {
                 let mut state = self.state.borrow_mut();
@@ -142,6 +142,7 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures::FutureExt;
 
     use super::*;
@@ -156,8 +157,9 @@ mod tests {
         assert_eq!(feed.open(0).await.unwrap().0.file.number, 1);
         let mut second = Box::pin(feed.open(1));
         assert!(second.as_mut().now_or_never().is_none() && feed.is_wanted());
-        feed.push(fed(2, 5), Some(Bytes::from_static(b"rows")));
-        assert_eq!(second.await.unwrap().1.unwrap(), "rows");
+        let rows = Outgoing::from(Bytes::from_static(b"rows"));
+        feed.push(fed(2, 5), Some(rows.clone()));
+        assert_eq!(second.await.unwrap().1, Some(rows));
         assert_eq!(feed.left(Place { file: 0, row: 3 }), None);
         feed.end();
         assert_eq!(feed.left(Place { file: 0, row: 3 }), Some(12));

@@ -1,11 +1,13 @@
 //! Reads a plan back, in groups of what one request deletes, as far as it is known.
 
 use std::collections::VecDeque;
+use std::mem::take;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::object_ref::ObjectRef;
-use shared::store::{ObjectStore, StoreErrorKind};
+use shared::outcome::{Reason, RetryClass};
+use shared::store::{ObjectStore, Outgoing, StoreErrorKind};
 
 use super::feed::{Fed, Feed};
 use super::pace::MOST_AT_ONCE;
@@ -16,6 +18,9 @@ use crate::report::{ReportTarget, Row, RowDecoder};
 
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
+
+/// The code of a plan that cannot be read from where it was kept. At the store it stands all the same.
+const PLAN_UNREADABLE: &str = "plan-unreadable";
 
 /// Into how many groups the rest of a plan is shared out, within these bounds.
 const SHARES: u64 = 8;
@@ -34,7 +39,7 @@ const WAITING: usize = 8;
 const FETCHED_BYTES: u64 = 1 << 20;
 
 /// What of that becomes rows at once, which need a few times as much memory.
-const DECODED_BYTES: usize = 64 << 10;
+const DECODED_BYTES: usize = 16 << 10;
 
 fn is_costly(rule: &Rule) -> bool {
     rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads
@@ -80,8 +85,7 @@ pub(super) struct PlanReader<'s, S> {
 struct Open<'s, S> {
     fed: Fed,
     fresh: bool,
-    /// Where more bytes come from; `None` if all of them are there.
-    ranges: Option<Ranges<'s, S>>,
+    source: Source<'s, S>,
     /// What was fetched, and is not decoded yet.
     bytes: Bytes,
     decoder: RowDecoder,
@@ -89,6 +93,34 @@ struct Open<'s, S> {
     /// Rows that come before the place.
     to_skip: u64,
     ended: bool,
+}
+
+/// Where the bytes of an object come from.
+enum Source<'s, S> {
+    /// The store.
+    Ranges(Ranges<'s, S>),
+    /// What this invocation has written; the next byte.
+    Kept(Outgoing, u64),
+}
+
+impl<S: ObjectStore> Source<'_, S> {
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Halt> {
+        let (kept, at) = match self {
+            Self::Ranges(ranges) => return Ok(ranges.next().await?),
+            Self::Kept(kept, at) => (kept, at),
+        };
+        let bytes = match kept {
+            Outgoing::Memory(bytes) => take(bytes),
+            Outgoing::File(file) => file.read(*at, DECODED_BYTES).map_err(|error| {
+                let message =
+                    format!("The plan of the sweep cannot be read from its temporary file: {error}.");
+                Halt { reason: Reason::new(PLAN_UNREADABLE, message), retry: RetryClass::Retryable }
+            })?,
+        };
+        *at += bytes.len() as u64;
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
 }
 
 /// A group of rows.
@@ -148,11 +180,11 @@ impl<'s, S: ObjectStore> Open<'s, S> {
         store: &'s S,
         object: &ObjectRef,
         (fed, fresh): (Fed, bool),
-        kept: Option<Bytes>,
+        kept: Option<Outgoing>,
         to_skip: u64,
     ) -> Result<Self, Halt> {
-        let (ranges, bytes) = match kept {
-            Some(bytes) => (None, bytes),
+        let source = match kept {
+            Some(kept) => Source::Kept(kept, 0),
             None => {
                 let opened = Ranges::open(store, object).await;
                 let ranges = opened.map_err(|error| match error.kind {
@@ -161,11 +193,11 @@ impl<'s, S: ObjectStore> Open<'s, S> {
                     }
                     _ => error.into(),
                 })?;
-                (Some(ranges.by(FETCHED_BYTES)), Bytes::new())
+                Source::Ranges(ranges.by(FETCHED_BYTES))
             }
         };
-        let (decoder, rows) = (RowDecoder::new(), VecDeque::new());
-        Ok(Self { fed, fresh, ranges, bytes, decoder, rows, to_skip, ended: false })
+        let (bytes, decoder, rows) = (Bytes::new(), RowDecoder::new(), VecDeque::new());
+        Ok(Self { fed, fresh, source, bytes, decoder, rows, to_skip, ended: false })
     }
 
     /// Reads until there are `size` rows, or no more.
@@ -174,11 +206,7 @@ impl<'s, S: ObjectStore> Open<'s, S> {
             if self.bytes.is_empty() {
                 // Even empty it holds on to the memory of what it was.
                 self.bytes = Bytes::new();
-                let fetched = match &mut self.ranges {
-                    Some(ranges) => ranges.next().await?,
-                    None => None,
-                };
-                let Some(bytes) = fetched else {
+                let Some(bytes) = self.source.next().await? else {
                     self.decoder.finish()?;
                     self.ended = true;
                     continue;
@@ -187,6 +215,8 @@ impl<'s, S: ObjectStore> Open<'s, S> {
             }
             let some = self.bytes.split_to(self.bytes.len().min(DECODED_BYTES));
             let rows = self.decoder.push(&some)?;
+            // Twice as much memory as is needed is not set aside.
+            self.rows.reserve_exact(rows.len().max(size.saturating_sub(self.rows.len())));
             let skipped = self.to_skip.min(rows.len() as u64);
             self.to_skip -= skipped;
             self.rows.extend(rows.into_iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)));

@@ -74,7 +74,7 @@ struct Taken {
 /// What became of a group of rows, as the report will say it. Groups are done in any order and reported in the
 /// plan's, and the text of those that wait needs less memory than their rows.
 struct Told {
-    text: Vec<u8>,
+    text: Box<[u8]>,
     rows: u64,
     tally: Tally,
     settled: bool,
@@ -82,13 +82,19 @@ struct Told {
 }
 
 impl Told {
-    /// `deleted` is told of each row that is gone.
-    fn of(Done { rows, tally, settled, halt }: Done, deleted: &RefCell<impl FnMut(&Row)>) -> Self {
+    /// `deleted` is told of each row that is gone. `scratch` is the memory in which text grows, always the same, so that
+    /// what waits is no longer than it has to be.
+    fn of(
+        Done { rows, tally, settled, halt }: Done,
+        deleted: &RefCell<impl FnMut(&Row)>,
+        scratch: &RefCell<Vec<u8>>,
+    ) -> Self {
         let gone = rows.iter().filter(|row| row.result == RowResult::Deleted);
         gone.for_each(&mut *deleted.borrow_mut());
-        let mut text = Vec::new();
-        encode(&rows, &mut text);
-        Self { text, rows: rows.len() as u64, tally, settled, halt }
+        let mut scratch = scratch.borrow_mut();
+        scratch.clear();
+        encode(&rows, &mut *scratch);
+        Self { text: scratch.as_slice().into(), rows: rows.len() as u64, tally, settled, halt }
     }
 }
 
@@ -121,7 +127,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let bounds = (self.sizes.least_batch, most);
         let reader = PlanReader::new(self.store, target, feed, place, bounds, &is_fresh);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
-        let deleted = RefCell::new(deleted);
+        let (deleted, scratch) = (RefCell::new(deleted), RefCell::new(Vec::new()));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
@@ -140,7 +146,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         });
         let carried_out = groups.map(|taken: Result<(Taken, InFlight<'_>), Halt>| async {
             let (Taken { items, end, fresh }, place) = taken?;
-            Ok::<_, Halt>((Told::of(self.carry_out(items, !fresh, place).await, &deleted), end))
+            Ok::<_, Halt>((Told::of(self.carry_out(items, !fresh, place).await, &deleted, &scratch), end))
         });
         let most = groups_at_once(self.rule);
         let mut carried_out = pin!(carried_out.buffered(most));

@@ -1,5 +1,7 @@
 //! Deletes one group of rows, and says of each what became of it.
 
+use std::mem::take;
+
 use futures::StreamExt;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
@@ -116,14 +118,14 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         place: &mut InFlight<'_>,
     ) -> Result<(), Halt> {
         if look_again && self.rule.hold_tag.is_some() {
-            self.each(items, async |row| Ok(self.is_held(row).await?.then_some(Fate::Held(HELD_SINCE))))
-                .await;
+            let held = async |row: &Row| Ok(self.is_held(row).await?.then_some(Fate::Held(HELD_SINCE)));
+            self.each(items, |_| true, held).await;
         }
         if self.rule.quarantine {
-            self.each(items, async |row| self.quarantine(row).await).await;
+            self.each(items, |_| true, async |row| self.quarantine(row).await).await;
         }
         if items.first().is_some_and(|item| item.row.action == Action::AbortUpload) {
-            self.each(items, async |row| self.abort(row).await).await;
+            self.each(items, |_| true, async |row| self.abort(row).await).await;
             return Ok(());
         }
         self.check_where_no_condition_can(items).await;
@@ -165,20 +167,25 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         }
     }
 
-    /// Asks `what` becomes of each row that is to be deleted, several at once. An error is that row's alone.
-    async fn each(&self, items: &mut [Item], what: impl AsyncFn(&Row) -> StoreResult<Option<Fate>>) {
-        let fates: Vec<_> = {
-            let asked = items.iter().map(async |item| match item.fate {
-                Fate::Delete => what(&item.row).await.unwrap_or_else(|error| Some(failed(&error))),
-                _ => None,
+    /// Asks `what` becomes of each row that is to be deleted and is one of `which`, several at once. An error is that
+    /// row's alone. Mostly there is none to ask about, and then nothing is set aside for asking.
+    async fn each(
+        &self,
+        items: &mut [Item],
+        which: impl Fn(&Row) -> bool,
+        what: impl AsyncFn(&Row) -> StoreResult<Option<Fate>>,
+    ) {
+        let what = &what;
+        let asked = items
+            .iter_mut()
+            .filter(|item| matches!(item.fate, Fate::Delete) && which(&item.row))
+            .map(|item| async move {
+                let fate = what(&item.row).await.unwrap_or_else(|error| Some(failed(&error)));
+                if let Some(fate) = fate {
+                    item.fate = fate;
+                }
             });
-            futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE).collect().await
-        };
-        for (item, fate) in items.iter_mut().zip(fates) {
-            if let Some(fate) = fate {
-                item.fate = fate;
-            }
-        }
+        futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE).collect::<()>().await;
     }
 
     /// Copies to the audit bucket what is about to be deleted.
@@ -219,10 +226,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let conditional = self.store.capabilities().conditional_delete;
         let unconditional =
             |row: &Row| row.action != Action::DeleteVersion && (!conditional || row.e_tag.is_none());
-        self.each(items, async |row| {
-            if !unconditional(row) {
-                return Ok(None);
-            }
+        self.each(items, unconditional, async |row| {
             let object = ObjectRef::new(&*row.bucket, &*row.key);
             match retrying(|| self.store.head(&object)).await {
                 Ok(meta) => {
@@ -249,18 +253,19 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             if waiting.is_empty() {
                 return Ok(());
             }
-            let batch: Vec<_> = waiting
-                .iter()
-                .filter_map(|index| items.get(*index))
-                .map(|Item { row, .. }| {
-                    let version_id = row.version_id.clone().filter(|_| row.action == Action::DeleteVersion);
-                    let if_match = row.e_tag.clone().filter(|_| conditional && version_id.is_none());
-                    DeleteItem { key: row.key.clone(), version_id, if_match }
-                })
-                .collect();
+            let mut batch = Vec::with_capacity(waiting.len());
+            for index in &waiting {
+                batch.extend(items.get_mut(*index).map(|item| lend(&mut item.row, conditional)));
+            }
             let is_last = attempt == MAX_ATTEMPTS || self.is_over();
             place.begin_attempt();
-            match self.store.delete_batch(bucket, &batch).await {
+            let answer = self.store.delete_batch(bucket, &batch).await;
+            for (index, lent) in waiting.iter().zip(batch) {
+                if let Some(item) = items.get_mut(*index) {
+                    give_back(&mut item.row, lent);
+                }
+            }
+            match answer {
                 Ok(results) => {
                     doubtful = false;
                     let mut throttled = false;
@@ -332,6 +337,21 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let folder = report.get(..report.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default();
         quarantine_key(folder, row)
     }
+}
+
+/// What a request says of a row, for as long as it is under way: with copies, each batch in flight would have its keys
+/// twice.
+fn lend(row: &mut Row, conditional: bool) -> DeleteItem {
+    let version_id = row.version_id.take_if(|_| row.action == Action::DeleteVersion);
+    let if_match = row.e_tag.take_if(|_| conditional && version_id.is_none());
+    DeleteItem { key: take(&mut row.key), version_id, if_match }
+}
+
+/// The row has again what it lent.
+fn give_back(row: &mut Row, DeleteItem { key, version_id, if_match }: DeleteItem) {
+    row.key = key;
+    row.version_id = version_id.or_else(|| row.version_id.take());
+    row.e_tag = if_match.or_else(|| row.e_tag.take());
 }
 
 /// Whether what was asked for may have been done although the answer is this.

@@ -257,6 +257,8 @@ async fn four_times_the_objects_need_the_same_memory() {
     // Both are enough to fill every buffer; in which moment buffers grow makes some difference.
     let few = peak(100_000).await;
     let many = peak(400_000).await;
-    assert!(many < few + (8 << 20), "{few} bytes for few, {many} for many");
-    assert!(many < 64 << 20, "{many} bytes");
+    println!("{few} bytes for 100,000 objects, {many} for 400,000");
+    assert!(many < few + few / 10, "{few} bytes for few, {many} for many");
+    // Less than a part of a report and an object of the plan would take by themselves.
+    assert!(many < 6 << 20, "{many} bytes");
 }

@@ -392,10 +392,13 @@ def score_one(source, output, tools, temporary):
     return {"ssimulacra2": ssimulacra2, "dssim": dssim}
 
 
-def score(folder, outputs, tools):
-    scores = {}
+def score(folder, outputs, tools, *names):
+    """Scores the pictures of these names."""
+    wanted, scores = {str(name) for name in names}, {}
     with tempfile.TemporaryDirectory() as temporary:
         for picture in json.loads((folder / "pictures.json").read_text()):
+            if picture["name"] not in wanted:
+                continue
             scores[picture["name"]] = {
                 side: score_one(folder / picture["file"], outputs / side / (picture["name"] + ".webp"), tools,
                                 pathlib.Path(temporary))

@@ -7,6 +7,7 @@ mod worker;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -101,7 +102,7 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     println!("Invoking ours {} times.", arguments.invocations);
     let flat = pair.flat(&small, arguments.invocations).await?;
     println!("Scoring what was made.");
-    let scores = score(&arguments)?;
+    let scores = score(&arguments, rows.iter().map(|row| row.name.as_str()))?;
     for row in &mut rows {
         row.scores = scores.get(&row.name).cloned().unwrap_or_default();
     }
@@ -134,6 +135,9 @@ fn pictures(arguments: &Arguments) -> Result<Vec<Picture>, Failure> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
+/// What the other has left behind, such as memory to be freed, is not done beside a picture that is measured.
+const PAUSE: Duration = Duration::from_millis(40);
+
 /// Both make each picture in turns, ours first, which tells sharp how large.
 fn race(arguments: &Arguments, pictures: &[Picture]) -> Result<Vec<(Made, Made)>, Failure> {
     let mut ours = Worker::ours(&arguments.worker)?;
@@ -144,7 +148,9 @@ fn race(arguments: &Arguments, pictures: &[Picture]) -> Result<Vec<(Made, Made)>
         let to = |side: &str| arguments.outputs.join(side).join(format!("{}.webp", picture.name));
         let (mut mine, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..=arguments.rounds {
+            std::thread::sleep(PAUSE);
             let made = ours.make_ours(&from, &to("ours"))?;
+            std::thread::sleep(PAUSE);
             let peer = sharp.make_sharp(&from, &to("sharp"), &made)?;
             // The first round pays for pages and caches.
             if round > 0 {
@@ -157,13 +163,15 @@ fn race(arguments: &Arguments, pictures: &[Picture]) -> Result<Vec<(Made, Made)>
     Ok(all)
 }
 
-fn score(arguments: &Arguments) -> Result<Value, Failure> {
+/// Scores the pictures of these names, as those of an earlier run may stand beside them.
+fn score<'a>(arguments: &Arguments, names: impl Iterator<Item = &'a str>) -> Result<Value, Failure> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/pictures.py");
     let status = std::process::Command::new(&arguments.python)
         .arg(script)
         .arg("score")
         .args([&arguments.pictures, &arguments.outputs])
         .arg(std::path::absolute(&arguments.tools)?)
+        .args(names)
         .status()?;
     if !status.success() {
         return Err("the pictures could not be scored".into());

@@ -103,16 +103,16 @@ async fn keys_without_folders_are_listed_in_several_ranges_at_once() {
 }
 
 /// The operations on the bucket that is swept, in their order.
-async fn order(rules: &Value) -> Vec<Operation> {
+async fn order(objects: usize, rules: &Value) -> Vec<Operation> {
     let mut world = World::new();
     world.store = world.store.with_page_size(500);
-    for n in 0..6000 {
+    for n in 0..objects {
         world.put(&format!("a/{n:05}"), "x").await;
     }
     world.clock.advance(DAY);
     let store = Arc::new(RecordingStore::new(world.store.clone()));
     let answer = sweep_in(&world, store.clone(), rules).await;
-    assert_eq!(answer["outcomes"][0]["sweep"]["deleted"], 6000, "{answer}");
+    assert_eq!(answer["outcomes"][0]["sweep"]["deleted"], objects, "{answer}");
     let calls = store.calls().into_iter().filter(|call| call.bucket == "files");
     calls.map(|call| call.operation).collect()
 }
@@ -123,6 +123,15 @@ async fn deletes_overlap_the_listing_unless_a_cap_might_stop_them() {
         let last_list = order.iter().rposition(|operation| *operation == Operation::List);
         last_list < order.iter().position(|operation| *operation == Operation::DeleteBatch)
     };
-    assert!(!is_listed_first(&order(&rules()).await));
-    assert!(is_listed_first(&order(&capped()).await));
+    assert!(!is_listed_first(&order(6000, &rules()).await));
+    assert!(is_listed_first(&order(6000, &capped()).await));
+}
+
+#[tokio::test]
+async fn a_small_plan_is_shared_out_so_that_there_is_something_to_do_at_once() {
+    for rules in [rules(), capped()] {
+        let order = order(400, &rules).await;
+        let deletes = order.iter().filter(|operation| **operation == Operation::DeleteBatch).count();
+        assert_eq!(deletes, 4, "400 objects by at least 125, and the rest");
+    }
 }

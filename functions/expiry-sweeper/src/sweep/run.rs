@@ -394,6 +394,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let listed_since = held.cursor.listed_since.filter(|_| !held.resumed);
         let files = held.cursor.plan.iter().map(|file| Fed { file: *file, listed_since });
         let feed = Feed::new(files, place.file, held.kept.take());
+        if listing.is_empty() {
+            // Known before the first group is taken, so that a small plan is shared out.
+            feed.end();
+        }
         let (next_report, started) = (held.next_report, held.started());
         let ledger =
             Ledger::new(held.cursor.clone(), (self.progress, rule), async |cursor: &Cursor, upload| {
@@ -405,7 +409,6 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let mut sink = sink.of_about(OBJECT_BYTES);
         let list = async {
             if listing.is_empty() {
-                feed.end();
                 return Ok(Ok(true));
             }
             held.sweep.list_ahead(listing, &mut sink, &feed, &ledger).await

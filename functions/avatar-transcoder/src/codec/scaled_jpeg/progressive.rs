@@ -167,9 +167,9 @@ pub(super) fn decode<K: Kept>(
                 let [(place, Some(codes))] = scan.components[..] else { return None };
                 let (part, codes) = (parts.get_mut(place)?, Lookup::new(&codes)?);
                 if is_first {
-                    first_of_band(scan, part, &codes)?
+                    first_of_band(scan, part, &codes)?;
                 } else {
-                    further_bits_of_band(scan, part, &codes)?
+                    further_bits_of_band(scan, part, &codes)?;
                 }
             }
         }

@@ -222,7 +222,7 @@ fn encoded(
 
 #[test]
 fn a_jpeg_stays_lossy_with_a_profile_and_without_one() {
-    let logo = |x: u32, y: u32| if (x / 16 + y / 16) % 2 == 0 { [9, 9, 9] } else { [240, 200, 20] };
+    let logo = |x: u32, y: u32| if (x / 16 + y / 16).is_multiple_of(2) { [9, 9, 9] } else { [240, 200, 20] };
     for profile in [None, Some(profile("display-p3"))] {
         let jpeg = encoded(128, false, profile.as_deref(), logo);
         let picture = made(&jpeg, &recipe(128));

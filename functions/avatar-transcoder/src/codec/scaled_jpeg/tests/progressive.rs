@@ -143,8 +143,8 @@ impl Band<'_> {
         let known = |value: &i32| value.abs() >> step.low;
         let last_new = (step.band.0..=step.band.1).rfind(|place| known(&block[*place]) == 1).unwrap_or(0);
         let (mut zeros, mut bits) = (0, Vec::new());
-        for place in step.band.0..=step.band.1 {
-            let value = known(&block[place]);
+        for (place, coefficient) in block.iter().enumerate().take(step.band.1 + 1).skip(step.band.0) {
+            let value = known(coefficient);
             if value == 0 {
                 zeros += 1;
                 continue;
@@ -163,7 +163,7 @@ impl Band<'_> {
             }
             self.flush();
             self.symbol(zeros << 4 | 1);
-            self.writer.bits(u32::from(block[place] > 0), 1);
+            self.writer.bits(u32::from(*coefficient > 0), 1);
             for bit in bits.drain(..) {
                 self.writer.bits(u32::from(bit), 1);
             }

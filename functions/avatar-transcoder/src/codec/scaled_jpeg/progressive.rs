@@ -26,14 +26,7 @@ pub(super) trait Kept: Clone + Default {
     fn grow(&mut self, terms: &Terms, place: usize, value: i32);
 
     /// Writes the samples to `rows`, which are `stride` apart.
-    fn write(
-        &self,
-        divisor: i32,
-        has_more: bool,
-        rows: &mut [u8],
-        stride: usize,
-        strange: &mut u32,
-    ) -> Option<()>;
+    fn write(&self, divisor: i32, rows: &mut [u8], stride: usize, strange: &mut u32) -> Option<()>;
 }
 
 /// The mean alone.
@@ -52,7 +45,7 @@ impl Kept for Mean {
 
     fn grow(&mut self, _: &Terms, _: usize, _: i32) {}
 
-    fn write(&self, divisor: i32, _: bool, rows: &mut [u8], _: usize, strange: &mut u32) -> Option<()> {
+    fn write(&self, divisor: i32, rows: &mut [u8], _: usize, strange: &mut u32) -> Option<()> {
         *rows.first_mut()? = flat(self.0, divisor, strange);
         Some(())
     }
@@ -86,7 +79,7 @@ impl Kept for Quarters {
         self.sums.add(terms, place, if is_negative { -value } else { value });
     }
 
-    fn write(&self, _: i32, _: bool, rows: &mut [u8], stride: usize, strange: &mut u32) -> Option<()> {
+    fn write(&self, _: i32, rows: &mut [u8], stride: usize, strange: &mut u32) -> Option<()> {
         let [upper, lower] = self.sums.samples(strange);
         *rows.first_chunk_mut()? = upper;
         *rows.get_mut(stride..)?.first_chunk_mut()? = lower;
@@ -190,12 +183,11 @@ impl<K: Kept> Blocks<'_, K> {
         let (across, _) = self.component.size;
         let stride = across * K::SIDE;
         let (mut samples, width) = (vec![0; stride * K::SIDE], plane.width as usize);
-        let rows = self.kept.chunks_exact(across).zip(self.present.chunks_exact(across));
-        for ((kept, present), rows) in rows.zip(plane.samples.chunks_mut(width * K::SIDE)) {
+        for (kept, rows) in self.kept.chunks_exact(across).zip(plane.samples.chunks_mut(width * K::SIDE)) {
             let mut strange = 0;
-            for (column, (kept, present)) in kept.iter().zip(present).enumerate() {
+            for (column, kept) in kept.iter().enumerate() {
                 let rows = samples.get_mut(column * K::SIDE..)?;
-                kept.write(divisor, *present != 0, rows, stride, &mut strange)?;
+                kept.write(divisor, rows, stride, &mut strange)?;
             }
             (strange == 0).then_some(())?;
             for (to, from) in rows.chunks_exact_mut(width).zip(samples.chunks_exact(stride)) {

@@ -131,12 +131,15 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
-            let place = self.pace.place().await;
+            let mut place = self.pace.place(most).await;
             if self.is_over() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
             match take(&mut reader, verifier.as_mut(), intent).await {
-                Ok(Some(taken)) => Some((Ok((taken, place)), Some((reader, verifier)))),
+                Ok(Some(taken)) => {
+                    place.holds(taken.items.len());
+                    Some((Ok((taken, place)), Some((reader, verifier))))
+                }
                 Ok(None) => {
                     exhausted.store(true, Ordering::Relaxed);
                     None

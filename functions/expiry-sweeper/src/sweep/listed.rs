@@ -83,10 +83,11 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 if sweep.is_over() {
                     return Err(over());
                 }
-                let group = rows.by_ref().take(batch_of(rule, self.sizes)).collect();
+                let batch = batch_of(rule, self.sizes);
+                let group = rows.by_ref().take(batch).collect();
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
                 let Done { rows, tally: added, settled, halt } =
-                    sweep.carry_out(items, true, sweep.pace.place().await).await;
+                    sweep.carry_out(items, true, sweep.pace.place(batch).await).await;
                 if let (false, Some(halt)) = (settled, &halt) {
                     // Another attempt finds out.
                     return Err(halt.clone());

@@ -1,19 +1,22 @@
-//! How many batches are in flight: more while the store keeps up, half as many when it asks to slow down.
+//! How much is in flight: more batches while the store keeps up, half as many when it asks to slow down, and never more
+//! rows than there is memory for.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most batches in flight. A store deletes the keys of a batch more or less one after the other, so that
-/// it is batches side by side that keep it busy. Each of them takes about a megabyte, with its rows, its request
-/// and its answer.
-pub(super) const MOST_AT_ONCE: usize = 8;
-/// After so many answers without a complaint, one more is tried.
-const ANSWERS_PER_STEP: usize = 8;
+/// it is batches side by side that keep it busy.
+pub(super) const MOST_AT_ONCE: usize = 16;
+
+/// The most rows in flight, which is what takes memory: with their request and its answer about a megabyte for a
+/// thousand. So there are few large batches at once, or many small ones.
+const ROWS_AT_ONCE: usize = 8000;
 
 /// Hands out the places.
 pub(crate) struct Pace {
     places: Semaphore,
+    rows: Semaphore,
     /// Places that were taken away.
     away: AtomicUsize,
     /// Those of them that are still taken, and go when they are given back.
@@ -27,6 +30,7 @@ pub(crate) struct Pace {
 pub(super) struct InFlight<'p> {
     pace: &'p Pace,
     permit: Option<SemaphorePermit<'p>>,
+    rows: Option<SemaphorePermit<'p>>,
     /// How often places had been taken away when the attempt began.
     halvings: usize,
 }
@@ -35,6 +39,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             places: Semaphore::new(MOST_AT_ONCE),
+            rows: Semaphore::new(ROWS_AT_ONCE),
             away: AtomicUsize::new(0),
             owed: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
@@ -44,41 +49,63 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Waits for a place.
-    pub(super) async fn place(&self) -> InFlight<'_> {
-        // The semaphore is never closed.
+    /// Waits for a place, and for memory for a batch of `rows` rows.
+    pub(super) async fn place(&self, rows: usize) -> InFlight<'_> {
+        let rows = u32::try_from(rows.min(ROWS_AT_ONCE)).unwrap_or(u32::MAX);
+        // The semaphores are never closed.
         let permit = self.places.acquire().await.ok();
-        InFlight { pace: self, permit, halvings: self.halvings.load(Ordering::Relaxed) }
+        let rows = self.rows.acquire_many(rows).await.ok();
+        InFlight { pace: self, permit, rows, halvings: self.halvings.load(Ordering::Relaxed) }
+    }
+
+    /// How many places there are, also those that are taken.
+    fn left(&self) -> usize {
+        MOST_AT_ONCE.saturating_sub(self.away.load(Ordering::Relaxed))
+    }
+
+    /// How many places are taken.
+    fn taken(&self) -> usize {
+        let owed = self.owed.load(Ordering::Relaxed);
+        (self.left() + owed).saturating_sub(self.places.available_permits())
     }
 }
 
 impl InFlight<'_> {
+    /// It turned out to be so many rows: memory for more is given back.
+    pub(super) fn holds(&mut self, rows: usize) {
+        if let Some(permit) = &mut self.rows {
+            drop(permit.split(permit.num_permits().saturating_sub(rows)));
+        }
+    }
+
     /// Another attempt begins in this place.
     pub(super) fn begin_attempt(&mut self) {
         self.halvings = self.pace.halvings.load(Ordering::Relaxed);
     }
 
-    /// The store asked to slow down: half of the places go, also those that are in use, as soon as they are given
-    /// back. What was in flight when they went complains of the same, and does not count again.
+    /// The store asked to slow down: there are to be half as many batches as were in flight; places go also while they
+    /// are taken, as soon as they are given back. What was in flight when they went complains of the same, and does not
+    /// count again.
     pub(super) fn slow_down(&self) {
-        let Pace { places, away, owed, answers, halvings } = self.pace;
+        let Pace { places, away, owed, answers, halvings, .. } = self.pace;
         answers.store(0, Ordering::Relaxed);
         if halvings.load(Ordering::Relaxed) != self.halvings {
             return;
         }
         halvings.fetch_add(1, Ordering::Relaxed);
-        let left = MOST_AT_ONCE.saturating_sub(away.load(Ordering::Relaxed));
-        let going = (left / 2).min(left.saturating_sub(1));
+        let left = self.pace.left();
+        let staying = (self.pace.taken().min(left) / 2).max(1);
+        let going = left.saturating_sub(staying);
         let gone = places.forget_permits(going);
         owed.fetch_add(going - gone, Ordering::Relaxed);
         away.fetch_add(going, Ordering::Relaxed);
     }
 
-    /// The store answered.
+    /// The store answered. When all that fits in flight was answered without a complaint, one more is tried.
     pub(super) fn go_on(&self) {
         let Pace { places, away, owed, answers, .. } = self.pace;
         let count = answers.fetch_add(1, Ordering::Relaxed) + 1;
-        if count >= ANSWERS_PER_STEP && away.load(Ordering::Relaxed) > 0 {
+        if count >= self.pace.left() && away.load(Ordering::Relaxed) > 0 {
             answers.store(0, Ordering::Relaxed);
             away.fetch_sub(1, Ordering::Relaxed);
             if owed.load(Ordering::Relaxed) > 0 {
@@ -104,43 +131,67 @@ impl Drop for InFlight<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
+    /// So many batches of one row.
+    async fn flight(pace: &Pace, batches: usize) -> Vec<InFlight<'_>> {
+        let mut flight = Vec::new();
+        for _ in 0..batches {
+            flight.push(pace.place(1).await);
+        }
+        flight
+    }
+
     #[tokio::test]
-    async fn places_are_halved_down_to_one_and_come_back_one_by_one() {
+    async fn half_of_what_is_in_flight_stays_at_least_one_and_places_come_back_one_by_one() {
         let pace = Pace::default();
-        for left in [4, 2, 1, 1] {
-            pace.place().await.slow_down();
+        for (batches, left) in [(12, 6), (6, 3), (3, 1), (1, 1)] {
+            flight(&pace, batches).await[0].slow_down();
             assert_eq!(pace.places.available_permits(), left);
         }
-        let place = pace.place().await;
-        for _ in 0..ANSWERS_PER_STEP {
-            place.go_on();
+        for places in 1..MOST_AT_ONCE {
+            assert_eq!(pace.places.available_permits(), places);
+            flight(&pace, places).await.iter().for_each(InFlight::go_on);
         }
-        assert_eq!(pace.places.available_permits(), 1);
-        for _ in 0..100 * ANSWERS_PER_STEP {
-            place.go_on();
-        }
-        drop(place);
+        flight(&pace, MOST_AT_ONCE).await.iter().for_each(InFlight::go_on);
         assert_eq!(pace.places.available_permits(), MOST_AT_ONCE);
     }
 
     #[tokio::test]
     async fn a_full_flight_is_halved_once_for_all_its_complaints_and_when_it_lands() {
         let pace = Pace::default();
-        let mut flight = Vec::new();
-        for _ in 0..MOST_AT_ONCE {
-            flight.push(pace.place().await);
-        }
+        let mut flight = flight(&pace, MOST_AT_ONCE).await;
         flight.iter().for_each(InFlight::slow_down);
         flight.clear();
         assert_eq!(pace.places.available_permits(), MOST_AT_ONCE / 2);
         // One that tries again complains of what is new.
-        let mut place = pace.place().await;
+        let mut place = pace.place(1).await;
         place.slow_down();
         place.begin_attempt();
         place.slow_down();
         drop(place);
         assert_eq!(pace.places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn large_batches_wait_for_memory_and_small_ones_do_not() {
+        let pace = Pace::default();
+        let mut flight = Vec::new();
+        for _ in 0..ROWS_AT_ONCE / 1000 {
+            flight.push(pace.place(1000).await);
+        }
+        assert!(pace.place(1000).now_or_never().is_none());
+        // It is not known before how large a batch becomes.
+        flight.iter_mut().for_each(|place| place.holds(125));
+        for _ in flight.len()..MOST_AT_ONCE {
+            flight.push(pace.place(125).now_or_never().unwrap());
+        }
+        assert!(pace.place(1).now_or_never().is_none());
+        flight.clear();
+        assert_eq!(pace.rows.available_permits(), ROWS_AT_ONCE);
+        // One that is larger than all there is has all of it, instead of waiting for ever.
+        assert!(pace.place(ROWS_AT_ONCE + 1).now_or_never().is_some());
     }
 }

@@ -22,7 +22,8 @@ pub(super) const PLAN_MISSING: &str = "plan-missing";
 /// The code of a plan that cannot be read from where it was kept. At the store it stands all the same.
 const PLAN_UNREADABLE: &str = "plan-unreadable";
 
-/// Into how many groups the rest of a plan is shared out, within these bounds.
+/// Into how many groups the rest of a plan is shared out, within these bounds, and an object of it that has more behind it:
+/// a short one was handed on because somebody waits, and the store deletes side by side.
 const SHARES: u64 = 8;
 
 /// The most for rules each of whose deletes costs further requests, so that a group fits into the shortest
@@ -31,9 +32,6 @@ const COSTLY_BATCH: usize = 100;
 
 /// How many groups of such a rule are carried out at once.
 const COSTLY_AT_ONCE: usize = 6;
-
-/// Groups that are done and wait for those before them to be reported, so that a slow one does not stop the others.
-const WAITING: usize = 8;
 
 /// What of a plan is fetched at once.
 const FETCHED_BYTES: u64 = 1 << 20;
@@ -50,9 +48,10 @@ pub(super) fn batch_of(rule: &Rule, sizes: Sizes) -> usize {
     if is_costly(rule) { COSTLY_BATCH.min(sizes.batch) } else { sizes.batch }
 }
 
-/// How many groups of the rule are under way.
+/// How many groups of the rule are under way. Some of them are done and wait for those before them to be reported: large
+/// ones, of which fewer are in flight, so that a slow one does not stop the others.
 pub(super) fn groups_at_once(rule: &Rule) -> usize {
-    if is_costly(rule) { COSTLY_AT_ONCE } else { MOST_AT_ONCE + WAITING }
+    if is_costly(rule) { COSTLY_AT_ONCE } else { MOST_AT_ONCE }
 }
 
 /// How many of `left` rows are carried out together: less than `most` where there would be less to do than can
@@ -62,9 +61,10 @@ fn group_size(left: u64, (least, most): (usize, usize)) -> usize {
     usize::try_from(share).unwrap_or(usize::MAX).max(least).min(most)
 }
 
-/// The same where more follows than the `left` rows of an object of the plan: these are shared out evenly.
-fn even_size(left: u64, most: usize) -> usize {
-    let groups = left.div_ceil(most.max(1) as u64).max(1);
+/// The same where more follows than the `left` of the `rows` rows of an object of the plan: these are shared out evenly.
+fn even_size(left: u64, rows: u64, (least, most): (usize, usize)) -> usize {
+    let share = usize::try_from(rows.div_ceil(SHARES)).unwrap_or(usize::MAX).max(least).min(most);
+    let groups = left.div_ceil(share.max(1) as u64).max(1);
     usize::try_from(left.div_ceil(groups)).unwrap_or(most).max(1)
 }
 
@@ -159,7 +159,10 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
             };
             let size = match self.feed.left(self.place) {
                 Some(left) => group_size(left, self.bounds),
-                None => even_size(open.fed.file.rows.saturating_sub(self.place.row), self.bounds.1),
+                None => {
+                    let rows = open.fed.file.rows;
+                    even_size(rows.saturating_sub(self.place.row), rows, self.bounds)
+                }
             };
             open.read(size).await?;
             let fresh = open.fresh;
@@ -258,8 +261,12 @@ mod tests {
 
     #[test]
     fn an_object_with_more_behind_it_is_shared_out_evenly() {
-        for (left, size) in [(1000, 1000), (1001, 501), (8000, 1000), (2037, 679), (1, 1), (0, 1)] {
-            assert_eq!(even_size(left, 1000), size, "{left}");
+        let sizes =
+            [(1000, 125), (1001, 126), (2000, 250), (8000, 1000), (8001, 889), (130, 65), (1, 1), (0, 1)];
+        for (rows, size) in sizes {
+            assert_eq!(even_size(rows, rows, (125, 1000)), size, "{rows}");
         }
+        assert_eq!(even_size(600, 8000, (125, 1000)), 600);
+        assert_eq!(even_size(250, 250, (125, COSTLY_BATCH)), 84);
     }
 }

@@ -24,10 +24,12 @@ impl Crop {
         }
     }
 
-    /// The same on whole pixels where it keeps its size at `to`: such a picture is cut out, not resampled.
+    /// The same on whole pixels where it keeps its size at `to`, but for a part of a pixel that a decoder has rounded
+    /// away: such a picture is cut out, not resampled. It never reaches beyond the pixels that this reaches into.
     pub(super) fn for_size(self, to: (u32, u32)) -> Self {
-        if (self.width, self.height) == (f64::from(to.0), f64::from(to.1)) {
-            Self { left: self.left.floor(), top: self.top.floor(), ..self }
+        let (width, height) = (f64::from(to.0), f64::from(to.1));
+        if (self.width - width).abs() < 1.0 && (self.height - height).abs() < 1.0 {
+            Self { left: self.left.floor(), top: self.top.floor(), width, height }
         } else {
             self
         }

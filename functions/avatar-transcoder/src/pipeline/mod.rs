@@ -41,7 +41,7 @@ pub use recipe::{Animation, CropGravity, Fit, Gravity, Ground, Recipe, Watermark
 use crate::codec::turbojpeg::Subsampling;
 
 /// Part of the recipe that is stored with every avatar: changes whenever the bytes of an avatar would.
-pub const PIPELINE_VERSION: &str = "5";
+pub const PIPELINE_VERSION: &str = "6";
 
 /// What an upload turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! WebP uploads: stills, shrunk while decoding where they are much too large, and animations.
+//! WebP uploads: stills, shrunk to their size while they are decoded, and animations.
 
 use shared::outcome::Reason;
 
@@ -10,9 +10,6 @@ use super::orient::Orientation;
 use super::raster::{Channels, Image, Raster, opaque};
 use super::recipe::Recipe;
 use crate::codec::webp::{AnimationDecoder, Demuxer};
-
-/// A picture more than twice this much larger than its rendition is shrunk while decoding, to this much.
-const HEADROOM: u32 = 2;
 
 pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     let demuxer = Demuxer::new(bytes).map_err(undecodable)?;
@@ -59,16 +56,17 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     })
 }
 
-/// The size at which a still is decoded.
+/// The size at which a still is decoded: that of its largest rendition. The decoder takes means of areas, of which nothing
+/// has to be kept but the result. Lanczos instead costs 6 to 10 % more bytes, at a likeness that cannot be told apart.
 fn kept_size(width: u32, height: u32, recipe: &Recipe) -> (u32, u32) {
     let side = geometry::measured_side(width, height, recipe.fit);
-    let wanted = recipe.largest_edge().saturating_mul(HEADROOM);
-    if side <= wanted.saturating_mul(2) {
+    let wanted = recipe.largest_edge();
+    if side <= wanted {
         return (width, height);
     }
     let shrunk = |length: u32| {
-        let exact = u64::from(length) * u64::from(wanted) / u64::from(side);
-        u32::try_from(exact).unwrap_or(length).max(1)
+        let nearest = (u64::from(length) * u64::from(wanted) + u64::from(side) / 2) / u64::from(side);
+        u32::try_from(nearest).unwrap_or(length).max(1)
     };
     (shrunk(width), shrunk(height))
 }
@@ -130,5 +128,37 @@ fn copy_pixels(mut chunks: &[u8], into: &mut Vec<u8>) {
             into.push(0);
         }
         chunks = behind.get(length + length % 2..).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::recipe::Fit;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_still_is_decoded_at_the_size_of_its_largest_rendition(
+            width in 1_u32..16_384,
+            height in 1_u32..16_384,
+            edge in 16_u32..2_048,
+            fit in prop_oneof![Just(Fit::Cover), Just(Fit::Contain)],
+        ) {
+            let recipe = Recipe { edge, extra_edges: vec![edge / 2], fit, ..Recipe::default() };
+            let kept = kept_size(width, height, &recipe);
+            prop_assert_eq!(
+                geometry::measured_side(kept.0, kept.1, fit),
+                geometry::measured_side(width, height, fit).min(edge)
+            );
+            // What the renditions need is cut out, and not stretched by as much as a pixel.
+            let scale = (f64::from(kept.0) / f64::from(width), f64::from(kept.1) / f64::from(height));
+            let to = geometry::target(width, height, fit, edge);
+            let crop = geometry::crop(width, height, fit).scaled(scale, kept).for_size(to);
+            prop_assert_eq!((crop.width, crop.height), (f64::from(to.0), f64::from(to.1)));
+            prop_assert!(crop.left + crop.width <= f64::from(kept.0), "{crop:?} of {kept:?}");
+            prop_assert!(crop.top + crop.height <= f64::from(kept.1), "{crop:?} of {kept:?}");
+        }
     }
 }

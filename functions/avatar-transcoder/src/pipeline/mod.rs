@@ -1,6 +1,6 @@
 //! From an upload's bytes to renditions: a visible list of steps, each a function of values.
 //!
-//! read the header → check the limits → decode (JPEG shrinks meanwhile) → crop and resize → orient → to sRGB
+//! read the header → check the limits → decode (which shrinks meanwhile) → crop and resize → orient → to sRGB
 //! → ground → watermark → encode. Nothing but pixels passes, so nothing else has to be stripped.
 
 mod animate;

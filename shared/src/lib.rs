@@ -16,3 +16,4 @@ pub mod short_code;
 pub mod store;
 pub mod telemetry;
 pub mod ticket;
+pub mod transport;

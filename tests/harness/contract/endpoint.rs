@@ -51,7 +51,7 @@ pub async fn subject_at(endpoint: &Endpoint, run: &str) -> Result<Subject<S3Stor
             .credentials_provider(credentials)
             .endpoint_url(&endpoint.url)
             .force_path_style(true)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(shared::transport::http_client())
             .build(),
     );
     let (plain, versioned) = (format!("{run}-plain"), format!("{run}-versioned"));

@@ -11,9 +11,8 @@ use aws_sdk_cloudfront::Client;
 use aws_sdk_cloudfront::config::{Builder, Region};
 use aws_sdk_cloudfront::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudfront::types::{InvalidationBatch, Paths};
-use aws_smithy_http_client::Builder as HttpClientBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use shared::env::Environment;
+use shared::transport;
 
 use super::{Cdn, CdnError, CdnErrorKind};
 
@@ -56,14 +55,13 @@ pub struct CloudFront {
 impl CloudFront {
     /// Sets the client up; nothing is sent yet.
     pub async fn connect(config: &CloudFrontConfig) -> Self {
-        let tls = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(Duration::from_secs(15))
             .operation_timeout(Duration::from_secs(40))
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(tls)
+            .http_client(transport::http_client())
             .retry_config(RetryConfig::standard().with_max_attempts(3))
             .timeout_config(timeouts)
             // A global service; its requests are signed for this region.
@@ -74,11 +72,7 @@ impl CloudFront {
         if let Some(endpoint) = &config.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        let mut builder = Builder::from(&loader.load().await);
-        if config.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")) {
-            builder = builder.http_client(HttpClientBuilder::new().build_http());
-        }
-        Self { client: Client::from_conf(builder.build()) }
+        Self { client: Client::from_conf(Builder::from(&loader.load().await).build()) }
     }
 }
 

@@ -10,11 +10,10 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryPartition;
 use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation};
-use aws_smithy_http_client::Builder as HttpClientBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 use super::config::{Dialect, S3Config, Timeouts};
 use super::oss;
+use crate::transport;
 
 /// Attempts of a call, the first one included.
 const MAX_ATTEMPTS: u32 = 4;
@@ -27,16 +26,13 @@ const MAX_BACKOFF: std::time::Duration = std::time::Duration::from_secs(2);
 /// Makes the client. What is not in `config`, and `credentials` unless they are given, comes from the
 /// SDK's own variables.
 pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>) -> Client {
-    // Trust roots are parsed when this client is first used, which for a plain endpoint is never,
-    // unless credentials have to be fetched over TLS.
-    let tls = HttpClientBuilder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     // Adaptive: what is throttled slows the calls that follow, too.
     let retries = RetryConfig::adaptive()
         .with_max_attempts(MAX_ATTEMPTS)
         .with_initial_backoff(INITIAL_BACKOFF)
         .with_max_backoff(MAX_BACKOFF);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(tls)
+        .http_client(transport::http_client())
         .retry_config(retries)
         .timeout_config(calls(&config.timeouts))
         .stalled_stream_protection(
@@ -64,9 +60,6 @@ pub(super) async fn connect(config: &S3Config, credentials: Option<Credentials>)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         // By default all clients of a process share what they have learnt about throttling.
         .retry_partition(RetryPartition::custom("store").build());
-    if config.is_plain_http() {
-        builder = builder.http_client(HttpClientBuilder::new().build_http());
-    }
     if let (Dialect::Oss, Some(keys), Some(region), Some(endpoint)) =
         (config.dialect, &config.keys, &config.region, &config.endpoint)
     {

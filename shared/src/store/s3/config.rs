@@ -132,11 +132,6 @@ impl S3Config {
             .unwrap_or_else(|| KeySlot::new(Keys::of_alibaba_cloud(env).or_else(|| Keys::of_sdk(env))));
         Self { region: Some(region), endpoint: Some(endpoint), keys: Some(keys), ..self }
     }
-
-    /// Whether requests go over plain HTTP, for which no certificate is ever looked at.
-    pub(super) fn is_plain_http(&self) -> bool {
-        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
-    }
 }
 
 /// The region in the name of one of OSS's own endpoints.
@@ -180,7 +175,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
         assert_eq!(config.region.as_deref(), Some("us-east-1"));
-        assert!(config.path_style && config.is_plain_http());
+        assert!(config.path_style);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Buckets {
             .credentials_provider(credentials)
             .endpoint_url(&endpoint.url)
             .force_path_style(true)
-            .http_client(aws_smithy_http_client::Builder::new().build_http());
+            .http_client(shared::transport::http_client());
         Self(Client::from_conf(config.build()))
     }
 

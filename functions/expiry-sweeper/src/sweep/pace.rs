@@ -11,7 +11,7 @@ pub(super) const MOST_AT_ONCE: usize = 16;
 
 /// The most rows in flight, which is what takes memory: with their request and its answer about a megabyte for a
 /// thousand. So there are few large batches at once, or many small ones.
-const ROWS_AT_ONCE: usize = 8000;
+const ROWS_AT_ONCE: usize = 6000;
 
 /// Hands out the places.
 pub(crate) struct Pace {

@@ -51,7 +51,7 @@ pub struct ETag(String);
 impl ETag {
     /// Normalises what a header, an event or a listing carried. `None` for an empty tag.
     pub fn parse(raw: &str) -> Option<Self> {
-        let bare = raw.trim().trim_matches('"');
+        let bare = bare(raw);
         (!bare.is_empty()).then(|| Self(bare.to_ascii_lowercase()))
     }
 
@@ -60,9 +60,14 @@ impl ETag {
         &self.0
     }
 
+    /// The same without memory of its own.
+    pub fn borrowed(&self) -> ETagRef<'_> {
+        ETagRef(&self.0)
+    }
+
     /// The tag as `If-Match` wants it, in quotes.
     pub fn quoted(&self) -> String {
-        format!("\"{}\"", self.0)
+        self.borrowed().quoted()
     }
 
     /// The MD5 that this tag may be: 32 hexadecimal digits. It is a hint, since KMS and SSE-C tags look
@@ -92,6 +97,38 @@ impl fmt::Debug for ETag {
     }
 }
 
+/// A tag without what stands around it, so that nothing is left to take away from what is normalised.
+fn bare(raw: &str) -> &str {
+    raw.trim_matches(|c: char| c == '"' || c.is_whitespace())
+}
+
+/// An entity tag, normalised, that somebody else keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ETagRef<'t>(&'t str);
+
+impl<'t> ETagRef<'t> {
+    /// What [`ETag::as_str`] gave. `None` for a text that is not normalised, or empty.
+    pub fn normalised(text: &'t str) -> Option<Self> {
+        let is_bare = !text.is_empty() && bare(text) == text;
+        (is_bare && !text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some(Self(text))
+    }
+
+    /// The tag without quotes.
+    pub fn as_str(self) -> &'t str {
+        self.0
+    }
+
+    /// The tag as `If-Match` wants it, in quotes.
+    pub fn quoted(self) -> String {
+        format!("\"{}\"", self.0)
+    }
+
+    /// The same with memory of its own.
+    pub fn owned(self) -> ETag {
+        ETag(self.0.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +140,20 @@ mod tests {
         assert_eq!(header, oss);
         assert!(header.is_some());
         assert_eq!(ETag::parse("\"\""), None);
+    }
+
+    #[test]
+    fn what_is_normalised_stays_as_it_is_and_can_be_borrowed() {
+        for raw in ["\"5D41\"", " \"a b\" ", "\" a\"", "W/\"a\"", "é", "\"\u{3000}\"", "\"", ""] {
+            let e_tag = ETag::parse(raw);
+            assert_eq!(e_tag.as_ref().and_then(|e_tag| ETag::parse(e_tag.as_str())), e_tag, "{raw:?}");
+            let borrowed = e_tag.as_ref().map(ETag::borrowed);
+            assert_eq!(borrowed.map(ETagRef::owned), e_tag, "{raw:?}");
+            assert_eq!(borrowed.and_then(|e_tag| ETagRef::normalised(e_tag.as_str())), borrowed, "{raw:?}");
+        }
+        for other in ["\"5d41\"", "5D41", " a", ""] {
+            assert_eq!(ETagRef::normalised(other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -68,11 +68,15 @@ async fn what_was_replaced_is_neither_replaced_nor_deleted() {
 async fn a_batch_spares_what_was_replaced_and_answers_in_order() {
     let (server, config) = oss().await;
     let store = S3Store::new(config);
-    let mut items = Vec::new();
+    let mut e_tags = Vec::new();
     for key in ["a", "b", "c", "d"] {
         let e_tag = put(&store, &ObjectRef::new(BUCKET, key), "first", Precondition::None).await.unwrap();
-        items.push(DeleteItem { key: key.to_owned(), version_id: None, if_match: Some(e_tag) });
+        e_tags.push((key, e_tag));
     }
+    let mut items: Vec<_> = e_tags
+        .iter()
+        .map(|(key, e_tag)| DeleteItem { if_match: Some(e_tag.borrowed()), ..DeleteItem::any(key) })
+        .collect();
     items[3].if_match = None;
     put(&store, &ObjectRef::new(BUCKET, "b"), "second", Precondition::None).await.unwrap();
     let results = store.delete_batch(BUCKET, &items).await.unwrap();

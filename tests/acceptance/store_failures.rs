@@ -138,10 +138,6 @@ fn e_tag() -> ETag {
     ETag::parse(E_TAG).unwrap()
 }
 
-fn item(key: &str) -> DeleteItem {
-    DeleteItem { key: key.to_owned(), version_id: None, if_match: None }
-}
-
 #[tokio::test]
 async fn every_refusal_is_sorted_by_what_can_be_done_about_it() {
     use StoreErrorKind as Kind;
@@ -233,7 +229,7 @@ async fn success_with_an_error_in_its_body_is_an_error() {
     let destination = ObjectRef::new("quarantine", "u/a.png");
     let copied = store.copy(&object(), &destination, CopyOptions::default()).await.unwrap_err();
     assert_eq!(copied.kind, StoreErrorKind::Unavailable, "{copied}");
-    let deleted = store.delete_batch("uploads", &[item("a")]).await.unwrap_err();
+    let deleted = store.delete_batch("uploads", &[DeleteItem::any("a")]).await.unwrap_err();
     assert_eq!(deleted.kind, StoreErrorKind::Unavailable, "{deleted}");
     let completed =
         store.complete_upload(&object(), "id", &[(1, e_tag())], Precondition::None).await.unwrap_err();
@@ -241,7 +237,7 @@ async fn success_with_an_error_in_its_body_is_an_error() {
 
     let throttled = answer("200 OK", &[], &error_body("SlowDown", "Please reduce your request rate."));
     let server = Scripted::start([throttled]).await;
-    let deleted = server.store.delete_batch("uploads", &[item("a")]).await.unwrap_err();
+    let deleted = server.store.delete_batch("uploads", &[DeleteItem::any("a")]).await.unwrap_err();
     assert_eq!(deleted.kind, StoreErrorKind::Throttled, "{deleted}");
 }
 
@@ -270,7 +266,7 @@ async fn a_batch_answers_for_each_object_and_guesses_for_none() {
         <Error><Key>f</Key><Code>AccessDenied</Code><Message>protected by Object Lock</Message></Error>\
         <Error><Key>g</Key><Code>Unheard-of</Code></Error></DeleteResult>";
     let server = Scripted::start([answer("200 OK", &[], body)]).await;
-    let items = ["a", "b", "c", "d", "e", "f", "g", "not-named"].map(item);
+    let items = ["a", "b", "c", "d", "e", "f", "g", "not-named"].map(DeleteItem::any);
     let results = server.store.delete_batch("uploads", &items).await.unwrap();
     let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(|error| error.kind)).collect();
     assert_eq!(

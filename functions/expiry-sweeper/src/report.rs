@@ -6,7 +6,7 @@
 //! Cells that a spreadsheet would execute carry an apostrophe in front, which [`read_rows`] takes away
 //! again; see [`cell`] for the rule. Whoever reads a report by other means has to do the same.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::io;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use shared::object_ref::ETag;
 
 pub mod cell;
 mod key_list;
+mod packed;
 mod parts;
 mod read;
 mod spool;
@@ -22,6 +23,7 @@ mod summary;
 mod writer;
 
 pub use key_list::KeyList;
+pub use packed::PackedRows;
 pub(crate) use parts::PART_BYTES;
 pub use parts::UploadState;
 pub use read::{ReadError, RowDecoder, Rows, read_rows};
@@ -174,25 +176,34 @@ impl Row {
 /// The header row's bytes.
 pub fn header() -> Vec<u8> {
     let mut bytes = Vec::new();
+    let mut writer = writer(&mut bytes);
     // Writing to memory does not fail.
-    drop(records(&mut bytes, std::iter::once(COLUMNS.map(Cow::Borrowed))));
+    drop(write(&mut writer, &COLUMNS.map(Cow::Borrowed)));
+    drop(writer);
     bytes
 }
 
-/// Writes the rows' bytes to `bytes`, memory that does not fail.
-pub fn encode(rows: &[Row], bytes: impl io::Write) {
-    drop(records(bytes, rows.iter().map(Row::cells)));
+/// Writes the rows' bytes to `bytes`, memory that does not fail. Answers how many rows there were.
+pub fn encode<R: Borrow<Row>>(rows: impl IntoIterator<Item = R>, bytes: impl io::Write) -> u64 {
+    let mut writer = writer(bytes);
+    let mut count = 0;
+    for row in rows {
+        drop(write(&mut writer, &row.borrow().cells()));
+        count += 1;
+    }
+    drop(writer.flush());
+    count
 }
 
-fn records<'r, const N: usize>(
-    bytes: impl io::Write,
-    rows: impl Iterator<Item = [Cow<'r, str>; N]>,
-) -> io::Result<()> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(bytes);
-    for cells in rows {
-        writer.write_record(cells.iter().map(|text| cell::neutralise(text)).map(CellBytes))?;
-    }
-    writer.flush()
+fn writer<W: io::Write>(bytes: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(bytes)
+}
+
+fn write<const N: usize>(
+    writer: &mut csv::Writer<impl io::Write>,
+    cells: &[Cow<'_, str>; N],
+) -> csv::Result<()> {
+    writer.write_record(cells.iter().map(|text| cell::neutralise(text)).map(CellBytes))
 }
 
 /// Lets the CSV writer take borrowed and owned cells alike.

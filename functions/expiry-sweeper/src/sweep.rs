@@ -141,6 +141,7 @@ pub struct Cursor {
     #[serde(default)]
     pub listed_since: Option<Timestamp>,
     /// The objects that the plan consists of.
+    #[serde(with = "plan_text")]
     pub plan: Vec<PlanFile>,
     /// The numbers so far.
     pub tally: Tally,
@@ -153,12 +154,41 @@ pub struct Cursor {
 }
 
 /// An object of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanFile {
     /// The number in its name.
     pub number: u32,
     /// How many rows it has.
     pub rows: u64,
+}
+
+/// A plan in a cursor: `1:8000 2:8000`, numbers with their rows. The plan of ten million objects has more than a thousand
+/// files, the cursor is written once for each, and as JSON objects they would take hundreds of times as much memory.
+mod plan_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::PlanFile;
+
+    pub(super) fn serialize<S: Serializer>(files: &[PlanFile], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(files.len() * "1000:8000 ".len());
+        for PlanFile { number, rows } in files {
+            let space = if text.is_empty() { "" } else { " " };
+            text.push_str(&format!("{space}{number}:{rows}"));
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PlanFile>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let file = |file: &str| {
+            let (number, rows) = file.split_once(':')?;
+            Some(PlanFile { number: number.parse().ok()?, rows: rows.parse().ok()? })
+        };
+        let known =
+            |text: &str| file(text).ok_or_else(|| D::Error::custom(format!("{text:?} is no file of a plan")));
+        text.split_ascii_whitespace().map(known).collect()
+    }
 }
 
 /// What comes next.
@@ -363,6 +393,27 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
             started_at: self.started_at,
             sweep_id: self.id.to_string(),
             rule,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_many_files_is_a_short_text_in_a_cursor() {
+        for files in [0, 1, 2, 1250] {
+            let plan: Vec<_> = (1..=files).map(|number| PlanFile { number, rows: 8000 }).collect();
+            let cursor = Cursor { plan, ..Cursor::default() };
+            let text = serde_json::to_string(&cursor).unwrap();
+            assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), cursor);
+            assert!(text.len() < 500 + 10 * files as usize, "{}", text.len());
+        }
+        for damaged in ["1", "1:", ":8000", "1:8000,2:8000", "-1:8000"] {
+            let mut cursor = serde_json::to_value(Cursor::default()).unwrap();
+            cursor["plan"] = damaged.into();
+            assert!(serde_json::from_value::<Cursor>(cursor).is_err(), "{damaged}");
         }
     }
 }

@@ -120,11 +120,11 @@ impl Call {
     }
 
     /// One object's share of a batch delete.
-    pub(super) fn on_item(bucket: &str, item: &DeleteItem) -> Self {
+    pub(super) fn on_item(bucket: &str, item: &DeleteItem<'_>) -> Self {
         Self {
             operation: Operation::DeleteBatch,
             bucket: bucket.to_owned(),
-            key: Some(item.key.clone()),
+            key: Some(item.key.to_owned()),
             of_version: item.version_id.is_some(),
         }
     }

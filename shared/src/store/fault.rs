@@ -260,15 +260,19 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         self.around(Call::on_object(Operation::Delete, object), self.inner.delete(object, if_match)).await
     }
 
-    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_batch(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         let fault = self.lock().next(call.operation);
         match fault {
             None => self.inner.delete_batch(bucket, items).await,
             Some(Fault::ErrorInBody) => {
-                let deleted: Vec<_> = items.iter().skip(1).step_by(2).cloned().collect();
+                let deleted: Vec<_> = items.iter().skip(1).step_by(2).copied().collect();
                 let mut results = self.inner.delete_batch(bucket, &deleted).await?.into_iter();
-                let result = |(index, item): (usize, &DeleteItem)| match index % 2 {
+                let result = |(index, item): (usize, &DeleteItem<'_>)| match index % 2 {
                     1 => results.next().unwrap_or(Ok(())),
                     _ => Err(Call::on_item(bucket, item).error(StoreErrorKind::Throttled, "injected")),
                 };
@@ -412,7 +416,7 @@ mod tests {
         let mut items = Vec::new();
         for key in ["a", "b", "c"] {
             put(&store, key).await.unwrap();
-            items.push(DeleteItem { key: key.to_owned(), version_id: None, if_match: None });
+            items.push(DeleteItem::any(key));
         }
         let results = store.delete_batch("b", &items).await.unwrap();
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);

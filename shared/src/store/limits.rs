@@ -109,13 +109,13 @@ pub(super) fn check_tags(call: &Call, tags: &Tags) -> StoreResult<()> {
 }
 
 /// A batch: 1,000 objects, a condition only on current ones.
-pub(super) fn check_batch(call: &Call, items: &[DeleteItem]) -> StoreResult<()> {
+pub(super) fn check_batch(call: &Call, items: &[DeleteItem<'_>]) -> StoreResult<()> {
     if items.len() > MAX_BATCH {
         return refuse(call, format!("a batch has at most {MAX_BATCH} objects, not {}", items.len()));
     }
     match items.iter().find(|item| item.version_id.is_some() && item.if_match.is_some()) {
         Some(item) => refuse(call, format!("{:?}: a version is deleted without a condition", item.key)),
-        None => items.iter().try_for_each(|item| check_key(call, &item.key)),
+        None => items.iter().try_for_each(|item| check_key(call, item.key)),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     UploadPage, VersionPage,
 };
 use crate::clock::{Clock, SystemClock};
-use crate::object_ref::{ETag, ObjectRef};
+use crate::object_ref::{ETag, ETagRef, ObjectRef};
 
 mod bucket;
 mod listing;
@@ -267,15 +267,20 @@ impl ObjectStore for MemoryStore {
         self.lock().delete(&call, &object.key, object.version_id.as_deref(), if_match, self.clock.now())
     }
 
-    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_batch(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         let whole = Call::on_bucket(Operation::DeleteBatch, bucket);
         limits::check_batch(&whole, items)?;
         let now = self.clock.now();
         let mut state = self.lock();
         state.bucket(&whole)?;
-        let delete = |item: &DeleteItem| {
+        let delete = |item: &DeleteItem<'_>| {
             let call = Call::on_item(bucket, item);
-            state.delete(&call, &item.key, item.version_id.as_deref(), item.if_match.as_ref(), now)
+            let if_match = item.if_match.map(ETagRef::owned);
+            state.delete(&call, item.key, item.version_id, if_match.as_ref(), now)
         };
         Ok(items.iter().map(delete).collect())
     }
@@ -407,8 +412,7 @@ mod tests {
         put(&store, "k").await;
         store.set_locked(&object("k"), true).unwrap();
         assert_eq!(store.delete(&object("k"), None).await.unwrap_err().kind, StoreErrorKind::Locked);
-        let item = DeleteItem { key: "k".to_owned(), version_id: None, if_match: None };
-        let results = store.delete_batch("b", &[item]).await.unwrap();
+        let results = store.delete_batch("b", &[DeleteItem::any("k")]).await.unwrap();
         assert_eq!(results[0].as_ref().unwrap_err().kind, StoreErrorKind::Locked);
         store.set_locked(&object("k"), false).unwrap();
         store.delete(&object("k"), None).await.unwrap();

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 
-use crate::object_ref::{ETag, ObjectRef};
+use crate::object_ref::{ETag, ETagRef, ObjectRef};
 
 mod body;
 mod call;
@@ -150,15 +150,22 @@ pub struct CopyOptions {
     pub tags: Option<Tags>,
 }
 
-/// One object of a batch delete.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeleteItem {
+/// One object of a batch delete. It borrows: a batch has many, and whoever deletes has their names anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeleteItem<'n> {
     /// The raw key.
-    pub key: String,
+    pub key: &'n str,
     /// A version to delete for good; `None` deletes the current one (in a versioned bucket by a marker).
-    pub version_id: Option<String>,
+    pub version_id: Option<&'n str>,
     /// Only if the current object has this tag. Not together with `version_id`.
-    pub if_match: Option<ETag>,
+    pub if_match: Option<ETagRef<'n>>,
+}
+
+impl<'n> DeleteItem<'n> {
+    /// Whatever stands under a key.
+    pub fn any(key: &'n str) -> Self {
+        Self { key, version_id: None, if_match: None }
+    }
 }
 
 /// How to list.
@@ -323,7 +330,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn delete_batch(
         &self,
         bucket: &str,
-        items: &[DeleteItem],
+        items: &[DeleteItem<'_>],
     ) -> impl Future<Output = StoreResult<Vec<StoreResult<()>>>> + Send;
 
     /// One page of objects.

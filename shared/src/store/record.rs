@@ -168,12 +168,16 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         self.inner.delete(object, if_match).await
     }
 
-    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_batch(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         self.note_bucket(Operation::DeleteBatch, bucket);
         for item in items {
             self.need(&Call::on_item(bucket, item));
             if item.if_match.is_some() {
-                self.need(&Call::on_object(Operation::Get, &ObjectRef::new(bucket, &item.key)));
+                self.need(&Call::on_object(Operation::Get, &ObjectRef::new(bucket, item.key)));
             }
         }
         self.inner.delete_batch(bucket, items).await

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::credentials::{KeySlot, Keys};
 use crate::env::Environment;
-use crate::object_ref::{ETag, ObjectRef};
+use crate::object_ref::{ETag, ETagRef, ObjectRef};
 
 mod attempts;
 mod batch;
@@ -223,18 +223,20 @@ impl S3Store {
     async fn delete_looked_at(
         &self,
         bucket: &str,
-        items: &[DeleteItem],
+        items: &[DeleteItem<'_>],
     ) -> StoreResult<Vec<StoreResult<()>>> {
-        let look = async |item: &DeleteItem| {
+        let look = async |item: &DeleteItem<'_>| {
             let call = Call::on_item(bucket, item);
-            self.held(&call, &ObjectRef::new(bucket, &item.key), item.if_match.as_ref()).await.map(drop)
+            self.held(&call, &ObjectRef::new(bucket, item.key), item.if_match.map(ETagRef::owned).as_ref())
+                .await
+                .map(drop)
         };
         let mut looks = Vec::with_capacity(items.len());
         for some in items.chunks(LOOKS) {
             looks.extend(join_all(some.iter().map(&look)).await);
         }
         let passed = items.iter().zip(&looks).filter(|(_, look)| look.is_ok());
-        let passed: Vec<_> = passed.map(|(item, _)| DeleteItem { if_match: None, ..item.clone() }).collect();
+        let passed: Vec<_> = passed.map(|(item, _)| DeleteItem { if_match: None, ..*item }).collect();
         let mut deleted = match passed.as_slice() {
             [] => Vec::new(),
             some => self.delete_items(bucket, some).await?,
@@ -246,10 +248,13 @@ impl S3Store {
     }
 
     /// Deletes a batch under the conditions that the store itself holds.
-    async fn delete_items(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_items(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
-        let (in_batch, alone): (Vec<_>, Vec<_>) =
-            items.iter().partition(|item| wire::survives_xml(&item.key));
+        let (in_batch, alone): (Vec<_>, Vec<_>) = items.iter().partition(|item| wire::survives_xml(item.key));
         let mut batched = match in_batch.as_slice() {
             [] => Vec::new(),
             some => {
@@ -261,13 +266,13 @@ impl S3Store {
         .into_iter();
         // Keys that XML cannot carry go one by one; they are rare.
         let mut single = join_all(alone.into_iter().map(|item| async move {
-            let object = ObjectRef::new(bucket, &item.key).at_version(item.version_id.clone());
-            self.delete(&object, item.if_match.as_ref()).await
+            let object = ObjectRef::new(bucket, item.key).at_version(item.version_id.map(str::to_owned));
+            self.delete(&object, item.if_match.map(ETagRef::owned).as_ref()).await
         }))
         .await
         .into_iter();
-        let in_order = |item: &DeleteItem| {
-            let result = if wire::survives_xml(&item.key) { batched.next() } else { single.next() };
+        let in_order = |item: &DeleteItem<'_>| {
+            let result = if wire::survives_xml(item.key) { batched.next() } else { single.next() };
             result.unwrap_or_else(|| Err(call.error(StoreErrorKind::Unavailable, "no result")))
         };
         Ok(items.iter().map(in_order).collect())
@@ -435,7 +440,11 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_batch(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         limits::check_batch(&call, items)?;
         if self.config.dialect == Dialect::Oss && items.iter().any(|item| item.if_match.is_some()) {

@@ -43,7 +43,11 @@ impl<S: ObjectStore> ObjectStore for Arc<S> {
         S::delete(self, object, if_match).await
     }
 
-    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_batch(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         S::delete_batch(self, bucket, items).await
     }
 

@@ -1,16 +1,11 @@
 //! Deletes: only of what was meant, with an answer for each.
 
-use shared::object_ref::ETag;
 use shared::store::{DeleteItem, ListOptions, ObjectStore, StoreErrorKind};
 
 use super::{Ground, Verdict, ensure, ensure_eq, refused};
 
 /// What a condition on something missing may answer.
 const GONE: &[StoreErrorKind] = &[StoreErrorKind::NotFound, StoreErrorKind::PreconditionFailed];
-
-fn item<S: ObjectStore>(ground: &Ground<'_, S>, name: &str, if_match: Option<ETag>) -> DeleteItem {
-    DeleteItem { key: ground.object(name).key, version_id: None, if_match }
-}
 
 /// Deleting twice is deleting.
 pub async fn deleting_what_is_not_there_is_no_error<S: ObjectStore>(ground: &Ground<'_, S>) -> Verdict {
@@ -45,7 +40,8 @@ pub async fn a_batch_answers_for_each_object_in_order<S: ObjectStore>(ground: &G
     for name in ["a", "b", "keep"] {
         ground.put(&ground.object(name), b"o").await?;
     }
-    let items = ["b", "missing", "a", "b"].map(|name| item(ground, name, None));
+    let objects = ["b", "missing", "a", "b"].map(|name| ground.object(name));
+    let items = objects.each_ref().map(|object| DeleteItem::any(&object.key));
     let results = ground.store.delete_batch(ground.plain, &items).await?;
     ensure_eq!(results.len(), 4, "results");
     ensure!(results.iter().all(Result::is_ok), "{results:?}");
@@ -58,11 +54,16 @@ pub async fn a_batch_spares_what_was_replaced<S: ObjectStore>(ground: &Ground<'_
     if !ground.store.capabilities().conditional_delete {
         return Ok(());
     }
-    let mut items = Vec::new();
+    let mut written = Vec::new();
     for name in ["a", "b", "c", "d"] {
-        let e_tag = ground.put(&ground.object(name), name.as_bytes()).await?.e_tag;
-        items.push(item(ground, name, Some(e_tag)));
+        let object = ground.object(name);
+        let e_tag = ground.put(&object, name.as_bytes()).await?.e_tag;
+        written.push((object.key, e_tag));
     }
+    let items: Vec<_> = written
+        .iter()
+        .map(|(key, e_tag)| DeleteItem { if_match: Some(e_tag.borrowed()), ..DeleteItem::any(key) })
+        .collect();
     ground.put(&ground.object("b"), b"replaced").await?;
     ground.store.delete(&ground.object("c"), None).await?;
     let mut results = ground.store.delete_batch(ground.plain, &items).await?.into_iter();
@@ -84,7 +85,8 @@ pub async fn a_batch_of_none_is_nothing_and_of_too_many_is_refused<S: ObjectStor
 ) -> Verdict {
     let none = ground.store.delete_batch(ground.plain, &[]).await?;
     ensure!(none.is_empty(), "{none:?}");
-    let many: Vec<_> = (0..1001).map(|n| item(ground, &n.to_string(), None)).collect();
+    let keys: Vec<_> = (0..1001).map(|n| ground.object(&n.to_string()).key).collect();
+    let many: Vec<_> = keys.iter().map(|key| DeleteItem::any(key)).collect();
     refused(
         ground.store.delete_batch(ground.plain, &many).await,
         &[StoreErrorKind::Invalid],

@@ -33,10 +33,8 @@ async fn come_back<S: ObjectStore>(ground: &Ground<'_, S>, names: &[&str]) -> Ve
         ground.store.delete(&ground.object(name), None).await?;
         refused(ground.store.head(&ground.object(name)).await, &[StoreErrorKind::NotFound], name)?;
     }
-    let items: Vec<_> = batch
-        .iter()
-        .map(|name| DeleteItem { key: ground.object(name).key, version_id: None, if_match: None })
-        .collect();
+    let keys: Vec<_> = batch.iter().map(|name| ground.object(name).key).collect();
+    let items: Vec<_> = keys.iter().map(|key| DeleteItem::any(key)).collect();
     let results = ground.store.delete_batch(ground.plain, &items).await?;
     ensure_eq!(results.len(), items.len(), "results of a batch");
     for result in results {

@@ -98,9 +98,8 @@ pub async fn a_version_is_deleted_for_good<S: ObjectStore>(ground: &Ground<'_, S
     ground.store.delete(second, None).await?;
     ensure_eq!(ground.read(&object).await?, "4", "the current one");
     let items = [fourth, first].map(|version| DeleteItem {
-        key: version.key.clone(),
-        version_id: version.version_id.clone(),
-        if_match: None,
+        version_id: version.version_id.as_deref(),
+        ..DeleteItem::any(&version.key)
     });
     for result in ground.store.delete_batch(ground.versioned, &items).await? {
         result?;

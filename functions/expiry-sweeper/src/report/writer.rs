@@ -1,5 +1,7 @@
 //! Writes a report while the sweep goes on, in constant memory.
 
+use std::borrow::Borrow;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::object_ref::ObjectRef;
@@ -106,22 +108,22 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
     /// # Errors
     /// What the store says after several attempts. The report is then best given up; the rows that are
     /// in [`ReportWriter::state`] are safe.
-    pub async fn append(&mut self, rows: &[Row]) -> StoreResult<()> {
-        for rows in rows.chunks(ROWS_AT_ONCE) {
-            encode(rows, &mut self.scratch);
-            self.push_scratch()?;
-        }
-        self.appended(rows.len() as u64).await
+    pub async fn append<R: Borrow<Row>>(&mut self, rows: impl IntoIterator<Item = R>) -> StoreResult<()> {
+        let count = self.push_rows(rows)?;
+        self.appended(count).await
     }
 
-    /// The same, of `rows` rows that [`encode`] has written to `text`.
-    ///
-    /// # Errors
-    /// As [`ReportWriter::append`].
-    pub async fn append_encoded(&mut self, text: &[u8], rows: u64) -> StoreResult<()> {
-        self.push_scratch()?;
-        self.parts.push(text)?;
-        self.appended(rows).await
+    fn push_rows<R: Borrow<Row>>(&mut self, rows: impl IntoIterator<Item = R>) -> StoreResult<u64> {
+        let mut rows = rows.into_iter();
+        let mut count = 0;
+        loop {
+            let some = encode(rows.by_ref().take(ROWS_AT_ONCE), &mut self.scratch);
+            self.push_scratch()?;
+            count += some;
+            if some < ROWS_AT_ONCE as u64 {
+                return Ok(count);
+            }
+        }
     }
 
     fn push_scratch(&mut self) -> StoreResult<()> {
@@ -360,7 +362,9 @@ mod tests {
     async fn every_row_is_there_once_whichever_call_fails_and_however() {
         let groups = groups();
         let mut expected = header();
-        groups.iter().for_each(|group| encode(group, &mut expected));
+        for group in &groups {
+            encode(group, &mut expected);
+        }
         for fault in Fault::ALL {
             for call in 1..=5 {
                 let store = FaultStore::new(audit()).at_call(call, fault);

@@ -1,6 +1,5 @@
 //! Deletes what a plan says, and writes the report.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use shared::object_ref::ObjectRef;
 use shared::outcome::RetryClass;
 use shared::store::{ObjectStore, StoreErrorKind};
 
-use super::batch::{Done, Fate, Item};
+use super::batch::{Fate, Items};
 use super::feed::Feed;
 use super::ledger::Ledger;
 use super::meanwhile::meanwhile;
@@ -24,7 +23,7 @@ use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
 use crate::ranges::Ranges;
-use crate::report::{ReportWriter, Row, RowDecoder, RowResult, UploadState, encode};
+use crate::report::{PackedRows, ReportWriter, Row, RowDecoder, RowResult, UploadState};
 
 /// How the deleting of an invocation ended.
 pub(crate) enum Ended {
@@ -64,38 +63,11 @@ pub(super) struct Acted {
 
 /// Rows, each with what is to become of it.
 struct Taken {
-    items: Vec<Item>,
+    items: Items,
     /// The first row after them.
     end: Place,
     /// Whether they were listed just now.
     fresh: bool,
-}
-
-/// What became of a group of rows, as the report will say it. Groups are done in any order and reported in the
-/// plan's, and the text of those that wait needs less memory than their rows.
-struct Told {
-    text: Box<[u8]>,
-    rows: u64,
-    tally: Tally,
-    settled: bool,
-    halt: Option<Halt>,
-}
-
-impl Told {
-    /// `deleted` is told of each row that is gone. `scratch` is the memory in which text grows, always the same, so that
-    /// what waits is no longer than it has to be.
-    fn of(
-        Done { rows, tally, settled, halt }: Done,
-        deleted: &RefCell<impl FnMut(&Row)>,
-        scratch: &RefCell<Vec<u8>>,
-    ) -> Self {
-        let gone = rows.iter().filter(|row| row.result == RowResult::Deleted);
-        gone.for_each(&mut *deleted.borrow_mut());
-        let mut scratch = scratch.borrow_mut();
-        scratch.clear();
-        encode(&rows, &mut *scratch);
-        Self { text: scratch.as_slice().into(), rows: rows.len() as u64, tally, settled, halt }
-    }
 }
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
@@ -112,7 +84,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         intent: Intent,
         report: &mut ReportWriter<'_, S>,
         ledger: &Ledger<'_, F>,
-        deleted: impl FnMut(&Row),
+        mut deleted: impl FnMut(&Row),
     ) -> Result<Acted, Halt>
     where
         F: AsyncFnMut(&Cursor, Option<UploadState>) -> Result<(), Halt>,
@@ -127,7 +99,6 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let bounds = (self.sizes.least_batch, most);
         let reader = PlanReader::new(self.store, target, feed, place, bounds, &is_fresh);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (deleted, scratch) = (RefCell::new(deleted), RefCell::new(Vec::new()));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
@@ -149,7 +120,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         });
         let carried_out = groups.map(|taken: Result<(Taken, InFlight<'_>), Halt>| async {
             let (Taken { items, end, fresh }, place) = taken?;
-            Ok::<_, Halt>((Told::of(self.carry_out(items, !fresh, place).await, &deleted, &scratch), end))
+            Ok::<_, Halt>((self.carry_out(items, !fresh, place).await, end))
         });
         let most = groups_at_once(self.rule);
         let mut carried_out = pin!(carried_out.buffered(most));
@@ -161,7 +132,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 None => carried_out.next().await,
             };
             let Some(done) = next else { break };
-            let (Told { text, rows, tally, settled, halt }, end) = match done {
+            let (mut done, end) = match done {
                 Ok(done) => done,
                 Err(halt) => {
                     feed.stop();
@@ -170,19 +141,28 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
             };
             // What is in flight is waited for, so that its rows are reported.
-            if let Some(halt) = halt {
+            if let Some(halt) = done.halt.take() {
                 stopping.store(true, Ordering::Relaxed);
                 feed.stop();
                 halted.get_or_insert(halt);
             }
             // Rows are reported in the order of the plan, so that what follows waits with what is not settled.
-            all_settled &= settled;
+            all_settled &= done.settled;
+            let mut tally = Tally::default();
+            let rows = done.rows().map(|(row, added)| {
+                tally.add(&added);
+                if row.result == RowResult::Deleted {
+                    deleted(&row);
+                }
+                row
+            });
             if !all_settled {
+                rows.for_each(drop);
                 continue;
             }
             let safe_before = report.state().map_or(0, |state| state.rows);
             // While a part of the report is on its way, the deleting goes on.
-            meanwhile(report.append_encoded(&text, rows), &mut carried_out, &mut ready, DONE_AT_ONCE).await?;
+            meanwhile(report.append(rows), &mut carried_out, &mut ready, DONE_AT_ONCE).await?;
             results.add(&tally);
             place = end;
             if let Some(state) = report.state().filter(|state| state.rows > safe_before) {
@@ -281,24 +261,24 @@ async fn take<S: ObjectStore>(
 
 /// What is to become of rows, by what stands under their keys now.
 pub(super) async fn fates<S: ObjectStore>(
-    rows: Vec<Row>,
+    rows: PackedRows,
     mut verifier: Option<&mut Verifier<'_, S>>,
     intent: Intent,
-) -> Result<Vec<Item>, Halt> {
-    let mut items = Vec::with_capacity(rows.len());
-    for row in rows {
-        let standing = match &mut verifier {
-            Some(verifier) => verifier.standing(&row).await?,
-            None => Standing::Same,
+) -> Result<Items, Halt> {
+    let mut fates = Vec::with_capacity(rows.len());
+    for index in 0..rows.len() {
+        let standing = match (&mut verifier, rows.get(index)) {
+            (Some(verifier), Some(row)) => verifier.standing(&row).await?,
+            _ => Standing::Same,
         };
         let fate = match (standing, intent) {
-            _ if row.result == RowResult::Held => Fate::Held(HOLD_TAG),
+            _ if rows.result(index) == Some(RowResult::Held) => Fate::Held(HOLD_TAG),
             (Standing::Gone, _) => Fate::Gone,
             (Standing::Changed, _) => Fate::Changed(None),
             (Standing::Same, Intent::Delete) => Fate::Delete,
             (Standing::Same, Intent::Settle) => Fate::Changed(Some(RULE_CHANGED)),
         };
-        items.push(Item { row, fate });
+        fates.push(fate);
     }
-    Ok(items)
+    Ok(Items::new(rows, fates))
 }

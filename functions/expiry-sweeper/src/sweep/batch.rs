@@ -1,8 +1,7 @@
 //! Deletes one group of rows, and says of each what became of it.
 
-use std::mem::take;
-
 use futures::StreamExt;
+use jiff::Timestamp;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::outcome::{Reason, RetryClass};
@@ -13,7 +12,7 @@ use super::plan::LOOKUPS_AT_ONCE;
 use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Sweep, Tally};
 use crate::policy::Target;
-use crate::report::{Action, Row, RowResult};
+use crate::report::{Action, PackedRows, Row, RowResult};
 use crate::restore::quarantine_key;
 use crate::retry::{MAX_ATTEMPTS, pause, retrying};
 
@@ -52,80 +51,107 @@ impl Fate {
     }
 }
 
-/// A row and what is to become of it.
-pub(super) struct Item {
-    pub(super) row: Row,
-    pub(super) fate: Fate,
+/// Rows and what is to become of each.
+pub(super) struct Items {
+    rows: PackedRows,
+    fates: Vec<Fate>,
+}
+
+impl Items {
+    /// `fates` has one for each row.
+    pub(super) fn new(rows: PackedRows, fates: Vec<Fate>) -> Self {
+        Self { rows, fates }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Which rows are to be deleted.
+    fn waiting(&self) -> impl Iterator<Item = usize> {
+        let waiting = |(index, fate): (usize, &Fate)| matches!(fate, Fate::Delete).then_some(index);
+        self.fates.iter().enumerate().filter_map(waiting)
+    }
+
+    /// What a request says of a row.
+    fn named(&self, index: usize, conditional: bool) -> DeleteItem<'_> {
+        let is_version = self.rows.action(index) == Some(Action::DeleteVersion);
+        let version_id = self.rows.version_id(index).filter(|_| is_version);
+        let if_match = self.rows.e_tag(index).filter(|_| conditional && version_id.is_none());
+        DeleteItem { key: self.rows.key(index), version_id, if_match }
+    }
 }
 
 /// What became of a group of rows.
 pub(super) struct Done {
-    pub(super) rows: Vec<Row>,
-    pub(super) tally: Tally,
+    items: Items,
+    /// When.
+    at: Timestamp,
     /// Whether it is known of every row what became of it. If not, the rows must not be reported.
     pub(super) settled: bool,
     /// Why it makes no sense to go on.
     pub(super) halt: Option<Halt>,
 }
 
+impl Done {
+    /// The rows as a report says them, one by one, each with what it adds to the numbers.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (Row, Tally)> {
+        let Items { rows, fates } = &self.items;
+        rows.iter().zip(fates).map(|(row, fate)| {
+            let (result, error) = match fate {
+                Fate::Deleted => (RowResult::Deleted, None),
+                Fate::Gone => (RowResult::Deleted, Some(GONE)),
+                Fate::Changed(why) => (RowResult::Changed, *why),
+                Fate::Held(why) => (RowResult::Held, Some(*why)),
+                Fate::Failed(code) | Fate::Unknown(code) => (RowResult::Failed, Some(*code)),
+                // None is left.
+                Fate::Delete => (RowResult::Failed, Some("not-attempted")),
+            };
+            let was_held = row.result == RowResult::Held;
+            let deleted_at = (result == RowResult::Deleted).then_some(self.at);
+            let row = Row { result, error: error.map(str::to_owned), deleted_at, ..row };
+            // What the plan held has been counted there.
+            let tally = if was_held { Tally::default() } else { Tally::of_result(&row) };
+            (row, tally)
+        })
+    }
+}
+
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Deletes what is to be deleted, in its place in flight. Every row comes back with its result.
     pub(super) async fn carry_out(
         &self,
-        mut items: Vec<Item>,
+        mut items: Items,
         look_again: bool,
         mut place: InFlight<'_>,
     ) -> Done {
         let halt = self.delete_all(&mut items, look_again, &mut place).await.err();
         drop(place);
-        let halt = halt.or_else(|| items.iter().find_map(|item| item.fate.unknown()));
-        let now = self.clock.now();
-        let mut tally = Tally::default();
-        let settled = !items.iter().any(|item| matches!(item.fate, Fate::Unknown(_)));
-        let rows = items
-            .into_iter()
-            .map(|Item { mut row, fate }| {
-                let (result, error) = match &fate {
-                    Fate::Deleted => (RowResult::Deleted, None),
-                    Fate::Gone => (RowResult::Deleted, Some(GONE)),
-                    Fate::Changed(why) => (RowResult::Changed, *why),
-                    Fate::Held(why) => (RowResult::Held, Some(*why)),
-                    Fate::Failed(code) | Fate::Unknown(code) => (RowResult::Failed, Some(*code)),
-                    // The whole request was refused, which `halt` tells.
-                    Fate::Delete => {
-                        let code = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
-                        (RowResult::Failed, Some(code))
-                    }
-                };
-                let was_held = row.result == RowResult::Held;
-                row.deleted_at = (result == RowResult::Deleted).then_some(now);
-                row.result = result;
-                row.error = error.map(str::to_owned);
-                // What the plan held has been counted there.
-                if !was_held {
-                    tally.add(&Tally::of_result(&row));
-                }
-                row
-            })
-            .collect();
-        Done { rows, tally, settled, halt }
+        let halt = halt.or_else(|| items.fates.iter().find_map(Fate::unknown));
+        let settled = !items.fates.iter().any(|fate| matches!(fate, Fate::Unknown(_)));
+        // The whole request was refused, which `halt` tells.
+        let refused = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
+        for fate in items.fates.iter_mut().filter(|fate| matches!(fate, Fate::Delete)) {
+            *fate = Fate::Failed(refused);
+        }
+        Done { items, at: self.clock.now(), settled, halt }
     }
 
     async fn delete_all(
         &self,
-        items: &mut [Item],
+        items: &mut Items,
         look_again: bool,
         place: &mut InFlight<'_>,
     ) -> Result<(), Halt> {
         if look_again && self.rule.hold_tag.is_some() {
             let held = async |row: &Row| Ok(self.is_held(row).await?.then_some(Fate::Held(HELD_SINCE)));
-            self.each(items, |_| true, held).await;
+            self.each(items, |_, _| true, held).await;
         }
         if self.rule.quarantine {
-            self.each(items, |_| true, async |row| self.quarantine(row).await).await;
+            self.each(items, |_, _| true, async |row| self.quarantine(row).await).await;
         }
-        if items.first().is_some_and(|item| item.row.action == Action::AbortUpload) {
-            self.each(items, |_| true, async |row| self.abort(row).await).await;
+        if items.rows.action(0) == Some(Action::AbortUpload) {
+            self.each(items, |_, _| true, async |row| self.abort(row).await).await;
             return Ok(());
         }
         self.check_where_no_condition_can(items).await;
@@ -137,16 +163,17 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Finds out whether what answered with an error is gone all the same: an attempt before, of this loop or
     /// of the store's own, may have had its effect without an answer. What failed and is gone would be missing from
     /// the reports, as no listing names it again.
-    async fn look_at_failures(&self, items: &mut [Item]) {
+    async fn look_at_failures(&self, items: &mut Items) {
         let mut verifier = (self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
-        for Item { row, fate } in items {
+        for (index, fate) in items.fates.iter_mut().enumerate() {
             let Fate::Failed(code) = *fate else { continue };
             if StoreErrorKind::of_code(code).is_none_or(|kind| kind.retry_class() == RetryClass::Permanent) {
                 continue;
             }
+            let Some(row) = items.rows.get(index) else { continue };
             let standing = match &mut verifier {
-                Some(verifier) => verifier.standing(row).await,
+                Some(verifier) => verifier.standing(&row).await,
                 // A delete marker cannot be looked at.
                 None if row.size_bytes.is_none() => continue,
                 None => {
@@ -171,18 +198,20 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// row's alone. Mostly there is none to ask about, and then nothing is set aside for asking.
     async fn each(
         &self,
-        items: &mut [Item],
-        which: impl Fn(&Row) -> bool,
+        items: &mut Items,
+        which: impl Fn(&PackedRows, usize) -> bool,
         what: impl AsyncFn(&Row) -> StoreResult<Option<Fate>>,
     ) {
-        let what = &what;
-        let asked = items
+        let (what, Items { rows, fates }) = (&what, items);
+        let rows = &*rows;
+        let asked = fates
             .iter_mut()
-            .filter(|item| matches!(item.fate, Fate::Delete) && which(&item.row))
-            .map(|item| async move {
-                let fate = what(&item.row).await.unwrap_or_else(|error| Some(failed(&error)));
-                if let Some(fate) = fate {
-                    item.fate = fate;
+            .enumerate()
+            .filter(|(index, fate)| matches!(fate, Fate::Delete) && which(rows, *index))
+            .map(|(index, fate)| async move {
+                let Some(row) = rows.get(index) else { return };
+                if let Some(other) = what(&row).await.unwrap_or_else(|error| Some(failed(&error))) {
+                    *fate = other;
                 }
             });
         futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE).collect::<()>().await;
@@ -222,10 +251,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 
     /// Where a delete cannot have a condition, looks at the object just before: not the same, but the best.
-    async fn check_where_no_condition_can(&self, items: &mut [Item]) {
+    async fn check_where_no_condition_can(&self, items: &mut Items) {
         let conditional = self.store.capabilities().conditional_delete;
-        let unconditional =
-            |row: &Row| row.action != Action::DeleteVersion && (!conditional || row.e_tag.is_none());
+        let unconditional = |rows: &PackedRows, index: usize| {
+            rows.action(index) != Some(Action::DeleteVersion) && (!conditional || rows.e_tag(index).is_none())
+        };
         self.each(items, unconditional, async |row| {
             let object = ObjectRef::new(&*row.bucket, &*row.key);
             match retrying(|| self.store.head(&object)).await {
@@ -241,40 +271,31 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         .await;
     }
 
-    async fn delete_batch(&self, items: &mut [Item], place: &mut InFlight<'_>) -> Result<(), Halt> {
+    async fn delete_batch(&self, items: &mut Items, place: &mut InFlight<'_>) -> Result<(), Halt> {
         let conditional = self.store.capabilities().conditional_delete;
         let bucket = &self.rule.bucket;
         // Whether an attempt may have had an effect that no answer told of.
         let mut doubtful = false;
         for attempt in 1..=MAX_ATTEMPTS {
-            let waiting: Vec<usize> = (0..items.len())
-                .filter(|index| items.get(*index).is_some_and(|item| matches!(item.fate, Fate::Delete)))
-                .collect();
+            let waiting: Vec<usize> = items.waiting().collect();
             if waiting.is_empty() {
                 return Ok(());
             }
-            let mut batch = Vec::with_capacity(waiting.len());
-            for index in &waiting {
-                batch.extend(items.get_mut(*index).map(|item| lend(&mut item.row, conditional)));
-            }
+            let batch: Vec<_> = waiting.iter().map(|index| items.named(*index, conditional)).collect();
             let is_last = attempt == MAX_ATTEMPTS || self.is_over();
             place.begin_attempt();
             let answer = self.store.delete_batch(bucket, &batch).await;
-            for (index, lent) in waiting.iter().zip(batch) {
-                if let Some(item) = items.get_mut(*index) {
-                    give_back(&mut item.row, lent);
-                }
-            }
+            drop(batch);
             match answer {
                 Ok(results) => {
                     doubtful = false;
                     let mut throttled = false;
                     for (index, result) in waiting.into_iter().zip(results) {
-                        let Some(item) = items.get_mut(index) else { continue };
                         throttled |=
                             result.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Throttled);
-                        if let Some(fate) = self.settle(&item.row, result, is_last).await {
-                            item.fate = fate;
+                        let settled = self.settle(items.rows.key(index), result, is_last).await;
+                        if let (Some(fate), Some(settled)) = (items.fates.get_mut(index), settled) {
+                            *fate = settled;
                         }
                     }
                     if throttled { place.slow_down() } else { place.go_on() }
@@ -292,15 +313,15 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                         return Err(error.into());
                     }
                     let code = error.kind.code();
-                    for item in items.iter_mut().filter(|item| matches!(item.fate, Fate::Delete)) {
-                        item.fate = if doubtful { Fate::Unknown(code) } else { Fate::Failed(code) };
+                    for fate in items.fates.iter_mut().filter(|fate| matches!(fate, Fate::Delete)) {
+                        *fate = if doubtful { Fate::Unknown(code) } else { Fate::Failed(code) };
                     }
                     if is_final || doubtful {
                         return Err(error.into());
                     }
                 }
             }
-            if items.iter().any(|item| matches!(item.fate, Fate::Delete)) {
+            if items.waiting().next().is_some() {
                 pause(attempt).await;
             }
         }
@@ -308,14 +329,14 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 
     /// What one result of a batch means; `None` if it is to be tried again.
-    async fn settle(&self, row: &Row, result: StoreResult<()>, is_last: bool) -> Option<Fate> {
+    async fn settle(&self, key: &str, result: StoreResult<()>, is_last: bool) -> Option<Fate> {
         let Err(error) = result else { return Some(Fate::Deleted) };
         match error.kind {
             // It was there when it was planned, and the answer to an earlier attempt may have got lost.
             StoreErrorKind::NotFound => Some(Fate::Gone),
             StoreErrorKind::PreconditionFailed => {
                 // Some stores say so of what is not there at all.
-                let object = ObjectRef::new(&*row.bucket, &*row.key);
+                let object = ObjectRef::new(&*self.rule.bucket, key);
                 match retrying(|| self.store.head(&object)).await {
                     Ok(_) => Some(Fate::Changed(None)),
                     Err(error) if error.kind == StoreErrorKind::NotFound => Some(Fate::Gone),
@@ -337,21 +358,6 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let folder = report.get(..report.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default();
         quarantine_key(folder, row)
     }
-}
-
-/// What a request says of a row, for as long as it is under way: with copies, each batch in flight would have its keys
-/// twice.
-fn lend(row: &mut Row, conditional: bool) -> DeleteItem {
-    let version_id = row.version_id.take_if(|_| row.action == Action::DeleteVersion);
-    let if_match = row.e_tag.take_if(|_| conditional && version_id.is_none());
-    DeleteItem { key: take(&mut row.key), version_id, if_match }
-}
-
-/// The row has again what it lent.
-fn give_back(row: &mut Row, DeleteItem { key, version_id, if_match }: DeleteItem) {
-    row.key = key;
-    row.version_id = version_id.or_else(|| row.version_id.take());
-    row.e_tag = if_match.or_else(|| row.e_tag.take());
 }
 
 /// Whether what was asked for may have been done although the answer is this.

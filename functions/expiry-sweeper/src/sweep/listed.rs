@@ -14,7 +14,6 @@ use shared::outcome::{Outcome, Reason, RetryClass, Status};
 use shared::store::{ListedEntry, ObjectStore, StoreErrorKind};
 
 use super::act::fates;
-use super::batch::Done;
 use super::gone::Gone;
 use super::plan_reader::batch_of;
 use super::run::outcome_of;
@@ -23,7 +22,7 @@ use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
 use crate::cdn::Cdn;
 use crate::policy::{Mode, Rule, Target};
 use crate::ranges::Ranges;
-use crate::report::{ReportTarget, ReportWriter, RowDecoder, RowResult};
+use crate::report::{PackedRows, ReportTarget, ReportWriter, RowDecoder, RowResult};
 
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
@@ -67,7 +66,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         }
         let mut report = ReportWriter::open(self.store, target, reports + 1, &self.token);
         if self.mode == Mode::Plan {
-            report.append(&judged.rows).await?;
+            report.append(judged.rows.iter()).await?;
         } else {
             if let Some(most) = rule.caps.max_deletes.filter(|most| planned > *most) {
                 let message =
@@ -78,25 +77,30 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             gone.check(self).await?;
             // Between the listing and now there may be a day.
             let mut verifier = Verifier::new(self.store, &rule.bucket, &rule.prefix);
-            let mut rows = judged.rows.into_iter().peekable();
+            let mut rows = judged.rows.iter().peekable();
             while rows.peek().is_some() {
                 if sweep.is_over() {
                     return Err(over());
                 }
                 let batch = batch_of(rule, self.sizes);
-                let group = rows.by_ref().take(batch).collect();
+                let mut group = PackedRows::with_capacity(batch.min(judged.rows.len()));
+                rows.by_ref().take(batch).for_each(|row| group.push(&row));
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
-                let Done { rows, tally: added, settled, halt } =
-                    sweep.carry_out(items, true, sweep.pace.place(batch).await).await;
-                if let (false, Some(halt)) = (settled, &halt) {
+                let done = sweep.carry_out(items, true, sweep.pace.place(batch).await).await;
+                if let (false, Some(halt)) = (done.settled, &done.halt) {
                     // Another attempt finds out.
                     return Err(halt.clone());
                 }
-                report.append(&rows).await?;
-                rows.iter().filter(|row| row.result == RowResult::Deleted).for_each(|row| gone.add(row));
-                tally.add(&added);
-                if halt.is_some() {
-                    halted = halt;
+                let reported = done.rows().map(|(row, added)| {
+                    tally.add(&added);
+                    if row.result == RowResult::Deleted {
+                        gone.add(&row);
+                    }
+                    row
+                });
+                report.append(reported).await?;
+                if done.halt.is_some() {
+                    halted = done.halt;
                     break;
                 }
             }

@@ -9,9 +9,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// it is batches side by side that keep it busy.
 pub(super) const MOST_AT_ONCE: usize = 16;
 
-/// The most rows in flight, which is what takes memory: with their request and its answer about a megabyte for a
-/// thousand. So there are few large batches at once, or many small ones.
-const ROWS_AT_ONCE: usize = 6000;
+/// The most rows in flight, which is what takes memory: with their request and its answer about half a megabyte
+/// for a thousand. So there are few large batches at once, or many small ones.
+const ROWS_AT_ONCE: usize = 4000;
 
 /// Hands out the places.
 pub(crate) struct Pace {

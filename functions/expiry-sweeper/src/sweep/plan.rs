@@ -16,7 +16,7 @@ use super::{
 };
 use crate::decision::{Decision, Facts, Keep, OwnTime, decide, in_metadata, in_tags, needs_own_time};
 use crate::policy::{Criterion, OwnExpiry, Rule, Target};
-use crate::report::{Action, ReportFile, ReportTarget, ReportWriter, Row, RowResult};
+use crate::report::{Action, PackedRows, ReportFile, ReportTarget, ReportWriter, Row, RowResult};
 use crate::retry::retrying;
 
 /// Requests about single objects in flight.
@@ -63,7 +63,7 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
     }
 
     /// Appends rows; answers the object that is finished by them, if one is.
-    pub(super) async fn append(&mut self, rows: &[Row]) -> StoreResult<Option<ReportFile>> {
+    pub(super) async fn append(&mut self, rows: &PackedRows) -> StoreResult<Option<ReportFile>> {
         if rows.is_empty() {
             return Ok(None);
         }
@@ -74,7 +74,7 @@ impl<'s, S: ObjectStore> Sink<'s, S> {
         });
         // Until it is known to have succeeded.
         self.broken = true;
-        writer.append(rows).await?;
+        writer.append(rows.iter()).await?;
         let finished = if writer.rows() < self.rows_per_file { None } else { self.finish().await? };
         self.broken = false;
         Ok(finished)
@@ -186,7 +186,7 @@ pub(crate) struct Walk {
 /// What was decided about a page.
 #[derive(Default)]
 pub(crate) struct Judged {
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: PackedRows,
     pub(crate) tally: Tally,
     position: Option<Position>,
 }
@@ -294,7 +294,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let ListedEntry { key, size, last_modified, .. } = entry;
             let facts = Facts::Object { key, size: *size, last_modified: *last_modified, own };
             if let Some(row) = self.decided(&mut judged, facts, referenced) {
-                judged.rows.push(Row { e_tag: entry.e_tag.clone(), ..row });
+                judged.rows.push(&Row { e_tag: entry.e_tag.clone(), ..row });
             }
         }
         judged.position = entries.last().map(|entry| Position::Object { key: entry.key.clone() });
@@ -307,7 +307,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         for PendingUpload { key, upload_id, initiated } in uploads {
             let facts = Facts::Upload { key, initiated: *initiated };
             if let Some(row) = self.decided(&mut judged, facts, None) {
-                judged.rows.push(Row { version_id: Some(upload_id.clone()), ..row });
+                judged.rows.push(&Row { version_id: Some(upload_id.clone()), ..row });
             }
         }
         judged.position = uploads
@@ -342,7 +342,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             };
             if let Some(row) = self.decided(&mut judged, facts, None) {
                 let version_id = Some(version.version_id.clone());
-                judged.rows.push(Row { version_id, e_tag: version.e_tag.clone(), ..row });
+                judged.rows.push(&Row { version_id, e_tag: version.e_tag.clone(), ..row });
             }
             walk.previous = Some((version.key.clone(), version.last_modified));
         }
@@ -434,17 +434,18 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         if self.rule.hold_tag.is_none() {
             return Ok(());
         }
-        let held: Vec<bool> = {
-            let lookups = judged
-                .rows
-                .iter()
-                .map(async |row| if self.is_over() { Err(Cut::Over) } else { Ok(self.is_held(row).await?) });
-            futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).try_collect().await?
-        };
-        for (row, _) in judged.rows.iter_mut().zip(held).filter(|(_, held)| *held) {
-            row.result = RowResult::Held;
-            row.error = Some(HOLD_TAG.to_owned());
-            judged.tally.held += 1;
+        let rows = std::mem::take(&mut judged.rows);
+        let lookups = rows.iter().map(async |row| {
+            if self.is_over() {
+                return Err(Cut::Over);
+            }
+            let is_held = self.is_held(&row).await?;
+            Ok::<_, Cut>(if is_held { held(row) } else { row })
+        });
+        let mut looked_up = std::pin::pin!(futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE));
+        while let Some(row) = looked_up.try_next().await? {
+            judged.tally.held += u64::from(row.result == RowResult::Held);
+            judged.rows.push(&row);
         }
         Ok(())
     }
@@ -483,6 +484,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 
 /// The code of what is held by a tag.
 pub(super) const HOLD_TAG: &str = "hold-tag";
+
+fn held(row: Row) -> Row {
+    Row { result: RowResult::Held, error: Some(HOLD_TAG.to_owned()), ..row }
+}
 
 fn action(rule: &Rule) -> Action {
     match rule.criterion {

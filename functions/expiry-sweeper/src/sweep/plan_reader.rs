@@ -1,6 +1,5 @@
 //! Reads a plan back, in groups of what one request deletes, as far as it is known.
 
-use std::collections::VecDeque;
 use std::mem::take;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use super::pace::MOST_AT_ONCE;
 use super::{Halt, Place, Sizes};
 use crate::policy::{Rule, Target};
 use crate::ranges::Ranges;
-use crate::report::{ReportTarget, Row, RowDecoder};
+use crate::report::{PackedRows, ReportTarget, Row, RowDecoder};
 
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
@@ -89,7 +88,8 @@ struct Open<'s, S> {
     /// What was fetched, and is not decoded yet.
     bytes: Bytes,
     decoder: RowDecoder,
-    rows: VecDeque<Row>,
+    /// What was decoded of it, and is in no group yet.
+    rows: std::vec::IntoIter<Row>,
     /// Rows that come before the place.
     to_skip: u64,
     ended: bool,
@@ -125,7 +125,7 @@ impl<S: ObjectStore> Source<'_, S> {
 
 /// A group of rows.
 pub(super) struct Group {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: PackedRows,
     /// The first row after it.
     pub(super) end: Place,
     /// Whether they were listed just now.
@@ -164,14 +164,13 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                     even_size(rows.saturating_sub(self.place.row), rows, self.bounds)
                 }
             };
-            open.read(size).await?;
+            let rows = open.read(size).await?;
             let fresh = open.fresh;
-            if open.rows.is_empty() {
+            if rows.is_empty() {
                 self.open = None;
                 self.place = Place { file: self.place.file + 1, row: 0 };
                 continue;
             }
-            let rows: Vec<_> = open.rows.drain(..open.rows.len().min(size)).collect();
             self.place.row += rows.len() as u64;
             return Ok(Some(Group { rows, end: self.place, fresh }));
         }
@@ -199,13 +198,20 @@ impl<'s, S: ObjectStore> Open<'s, S> {
                 Source::Ranges(ranges.by(FETCHED_BYTES))
             }
         };
-        let (bytes, decoder, rows) = (Bytes::new(), RowDecoder::new(), VecDeque::new());
+        let (bytes, decoder, rows) = (Bytes::new(), RowDecoder::new(), Vec::new().into_iter());
         Ok(Self { fed, fresh, source, bytes, decoder, rows, to_skip, ended: false })
     }
 
-    /// Reads until there are `size` rows, or no more.
-    async fn read(&mut self, size: usize) -> Result<(), Halt> {
-        while self.rows.len() < size && !self.ended {
+    /// The next `size` rows, or as many as there are.
+    async fn read(&mut self, size: usize) -> Result<PackedRows, Halt> {
+        let mut group = PackedRows::with_capacity(size);
+        loop {
+            let wanted = size - group.len();
+            self.rows.by_ref().take(wanted).for_each(|row| group.push(&row));
+            if group.len() == size || self.ended {
+                group.shrink_to_fit();
+                return Ok(group);
+            }
             if self.bytes.is_empty() {
                 // Even empty it holds on to the memory of what it was.
                 self.bytes = Bytes::new();
@@ -217,14 +223,12 @@ impl<'s, S: ObjectStore> Open<'s, S> {
                 self.bytes = bytes;
             }
             let some = self.bytes.split_to(self.bytes.len().min(DECODED_BYTES));
-            let rows = self.decoder.push(&some)?;
-            // Twice as much memory as is needed is not set aside.
-            self.rows.reserve_exact(rows.len().max(size.saturating_sub(self.rows.len())));
-            let skipped = self.to_skip.min(rows.len() as u64);
+            self.rows = self.decoder.push(&some)?.into_iter();
+            let skipped = self.to_skip.min(self.rows.len() as u64);
             self.to_skip -= skipped;
-            self.rows.extend(rows.into_iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)));
+            let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+            self.rows.by_ref().take(skipped).for_each(drop);
         }
-        Ok(())
     }
 }
 

@@ -642,11 +642,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let target = held.sweep.plan_target();
         // Behind the last one there may be one of an invocation that was killed before it noted it.
         let last = held.cursor.plan.last().map_or(0, |file| file.number + 1);
-        let items: Vec<_> = (1..=last)
-            .map(|number| DeleteItem { key: target.key(number), version_id: None, if_match: None })
-            .collect();
-        for items in items.chunks(1000) {
-            if let Err(error) = retrying(|| self.store.delete_batch(self.audit_bucket, items)).await {
+        let keys: Vec<_> = (1..=last).map(|number| target.key(number)).collect();
+        for keys in keys.chunks(1000) {
+            let items: Vec<_> = keys.iter().map(|key| DeleteItem::any(key)).collect();
+            if let Err(error) = retrying(|| self.store.delete_batch(self.audit_bucket, &items)).await {
                 tracing::warn!(rule = held.sweep.rule.id, %error, "the plan is left over");
             }
         }

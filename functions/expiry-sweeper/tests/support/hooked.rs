@@ -86,7 +86,11 @@ impl ObjectStore for Hooked {
         self.around(Call::on_object(Operation::Delete, object), self.inner.delete(object, if_match)).await
     }
 
-    async fn delete_batch(&self, bucket: &str, items: &[DeleteItem]) -> StoreResult<Vec<StoreResult<()>>> {
+    async fn delete_batch(
+        &self,
+        bucket: &str,
+        items: &[DeleteItem<'_>],
+    ) -> StoreResult<Vec<StoreResult<()>>> {
         assert!(self.conditional_delete || items.iter().all(|item| item.if_match.is_none()));
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         self.around(call, self.inner.delete_batch(bucket, items)).await

@@ -9,13 +9,14 @@ use super::super::{Call, DeleteItem, Operation, StoreErrorKind, StoreResult};
 use super::config::Dialect;
 use super::failure::{failure, item_failure};
 use super::oss;
+use crate::object_ref::ETagRef;
 
 /// Deletes `items` in one request and answers a result for each, in their order.
 pub(super) async fn delete(
     client: &Client,
     dialect: Dialect,
     bucket: &str,
-    items: &[&DeleteItem],
+    items: &[&DeleteItem<'_>],
 ) -> StoreResult<Vec<StoreResult<()>>> {
     let call = Call::on_bucket(Operation::DeleteBatch, bucket);
     let objects = items.iter().map(|item| identifier(&call, item)).collect::<StoreResult<Vec<_>>>()?;
@@ -38,9 +39,9 @@ pub(super) async fn delete(
         .map(|error| (identity(error.key(), error.version_id()), Some((error.code(), error.message()))));
     // A failure outweighs a success, should an answer name an object twice.
     let told: HashMap<_, _> = deleted.chain(failed).collect();
-    let result = |item: &&DeleteItem| {
+    let result = |item: &&DeleteItem<'_>| {
         let call = Call::on_item(bucket, item);
-        let identity = identity(Some(&item.key), item.version_id.as_deref());
+        let identity = identity(Some(item.key), item.version_id);
         match told.get(&identity) {
             Some(None) => Ok(()),
             Some(Some((code, message))) => Err(item_failure(dialect, &call, *code, *message)),
@@ -57,11 +58,11 @@ fn identity<'a>(key: Option<&'a str>, version_id: Option<&'a str>) -> Identity<'
     (key.unwrap_or_default(), version_id.unwrap_or_default())
 }
 
-fn identifier(call: &Call, item: &DeleteItem) -> StoreResult<ObjectIdentifier> {
+fn identifier(call: &Call, item: &DeleteItem<'_>) -> StoreResult<ObjectIdentifier> {
     ObjectIdentifier::builder()
-        .key(&item.key)
-        .set_version_id(item.version_id.clone())
-        .set_e_tag(item.if_match.as_ref().map(crate::object_ref::ETag::quoted))
+        .key(item.key)
+        .set_version_id(item.version_id.map(str::to_owned))
+        .set_e_tag(item.if_match.map(ETagRef::quoted))
         .build()
         .map_err(|error| call.error(StoreErrorKind::Invalid, "").caused_by(error))
 }

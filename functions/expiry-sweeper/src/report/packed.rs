@@ -1,0 +1,257 @@
+//! Rows in as little memory as they can wait in.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shared::object_ref::ETagRef;
+
+use super::{Action, Row, RowResult};
+
+/// Rows that wait: on the way into a plan, and in flight while the store deletes what they name.
+///
+/// A [`Row`] takes 264 bytes, and a few pieces of memory that are its alone. Here a row takes 96 and its share of one
+/// text, so that thousands of rows are a few large pieces, which leave no holes behind. When something was deleted is not
+/// kept, since no row that waits says so; and a version without a name is none.
+#[derive(Debug, Clone, Default)]
+pub struct PackedRows {
+    /// The rows' keys, versions and tags, one behind the other.
+    text: String,
+    rows: Vec<Packed>,
+    /// What many rows have in common; mostly there is one of them.
+    kinds: Vec<Kind>,
+}
+
+/// What tells a row from others.
+#[derive(Debug, Clone, Copy)]
+struct Packed {
+    size_bytes: Option<u64>,
+    last_modified: Option<Timestamp>,
+    expired_at: Option<Timestamp>,
+    /// Where in the text its version begins. Its key begins where the row before ends.
+    version_id: usize,
+    /// Where its tag begins.
+    e_tag: usize,
+    /// Where the row ends.
+    end: usize,
+    /// Which of the kinds it is.
+    kind: usize,
+}
+
+/// What rows have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kind {
+    sweep_id: Arc<str>,
+    rule: Arc<str>,
+    bucket: Arc<str>,
+    reason: Cow<'static, str>,
+    action: Action,
+    result: RowResult,
+    error: Option<String>,
+}
+
+impl Kind {
+    fn is_of(&self, row: &Row) -> bool {
+        let Self { sweep_id, rule, bucket, reason, action, result, error } = self;
+        (action, result) == (&row.action, &row.result)
+            && (reason, error) == (&row.reason, &row.error)
+            && (sweep_id, rule, bucket) == (&row.sweep_id, &row.rule, &row.bucket)
+    }
+
+    fn of(row: &Row) -> Self {
+        Self {
+            sweep_id: row.sweep_id.clone(),
+            rule: row.rule.clone(),
+            bucket: row.bucket.clone(),
+            reason: row.reason.clone(),
+            action: row.action,
+            result: row.result,
+            error: row.error.clone(),
+        }
+    }
+}
+
+impl PackedRows {
+    /// None yet, with room for so many.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self { rows: Vec::with_capacity(rows), ..Self::default() }
+    }
+
+    /// Appends a row.
+    pub fn push(&mut self, row: &Row) {
+        self.text.push_str(&row.key);
+        let version_id = self.text.len();
+        self.text.push_str(row.version_id.as_deref().unwrap_or_default());
+        let e_tag = self.text.len();
+        self.text.push_str(row.e_tag.as_ref().map_or("", |e_tag| e_tag.as_str()));
+        let end = self.text.len();
+        // The last one first: rows are like their neighbours.
+        let kind = self.kinds.iter().rposition(|kind| kind.is_of(row)).unwrap_or_else(|| {
+            self.kinds.push(Kind::of(row));
+            self.kinds.len() - 1
+        });
+        let Row { size_bytes, last_modified, expired_at, .. } = *row;
+        self.rows.push(Packed { size_bytes, last_modified, expired_at, version_id, e_tag, end, kind });
+    }
+
+    /// Gives back the memory that more rows would have taken.
+    pub fn shrink_to_fit(&mut self) {
+        self.text.shrink_to_fit();
+        self.rows.shrink_to_fit();
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn text(&self, range: Range<usize>) -> &str {
+        self.text.get(range).unwrap_or_default()
+    }
+
+    /// The row's key. Of a row that there is not, it is empty, as is whatever else is asked of it.
+    pub fn key(&self, index: usize) -> &str {
+        let Some(row) = self.rows.get(index) else { return "" };
+        let begin =
+            index.checked_sub(1).and_then(|before| self.rows.get(before)).map_or(0, |before| before.end);
+        self.text(begin..row.version_id)
+    }
+
+    /// The row's version; of a multipart upload its id.
+    pub fn version_id(&self, index: usize) -> Option<&str> {
+        let row = self.rows.get(index)?;
+        Some(self.text(row.version_id..row.e_tag)).filter(|version_id| !version_id.is_empty())
+    }
+
+    /// The tag that was listed.
+    pub fn e_tag(&self, index: usize) -> Option<ETagRef<'_>> {
+        let row = self.rows.get(index)?;
+        ETagRef::normalised(self.text(row.e_tag..row.end))
+    }
+
+    fn kind(&self, index: usize) -> Option<&Kind> {
+        self.kinds.get(self.rows.get(index)?.kind)
+    }
+
+    /// What is done to it.
+    pub fn action(&self, index: usize) -> Option<Action> {
+        self.kind(index).map(|kind| kind.action)
+    }
+
+    /// What became of it.
+    pub fn result(&self, index: usize) -> Option<RowResult> {
+        self.kind(index).map(|kind| kind.result)
+    }
+
+    /// The row itself.
+    pub fn get(&self, index: usize) -> Option<Row> {
+        let Packed { size_bytes, last_modified, expired_at, .. } = *self.rows.get(index)?;
+        let Kind { sweep_id, rule, bucket, reason, action, result, error } = self.kind(index)?;
+        Some(Row {
+            sweep_id: sweep_id.clone(),
+            rule: rule.clone(),
+            bucket: bucket.clone(),
+            key: self.key(index).to_owned(),
+            version_id: self.version_id(index).map(str::to_owned),
+            e_tag: self.e_tag(index).map(ETagRef::owned),
+            size_bytes,
+            last_modified,
+            expired_at,
+            reason: reason.clone(),
+            action: *action,
+            result: *result,
+            error: error.clone(),
+            deleted_at: None,
+        })
+    }
+
+    /// The rows one by one.
+    pub fn iter(&self) -> impl Iterator<Item = Row> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+}
+
+impl<'r> FromIterator<&'r Row> for PackedRows {
+    fn from_iter<I: IntoIterator<Item = &'r Row>>(rows: I) -> Self {
+        let mut packed = Self::default();
+        rows.into_iter().for_each(|row| packed.push(row));
+        packed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared::object_ref::ETag;
+
+    use super::*;
+
+    prop_compose! {
+        fn rows()(
+            key in "\\PC{0,40}",
+            version_id in proptest::option::of("[a-z0-9é]{1,9}"),
+            e_tag in proptest::option::of("[A-Fa-f0-9\" -]{1,34}"),
+            size_bytes: Option<u64>,
+            times in any::<[Option<u32>; 2]>(),
+            (of, reason) in (0..3_usize, 0..2_usize),
+            action in prop::sample::select(vec![Action::Delete, Action::Quarantine, Action::DeleteVersion, Action::AbortUpload]),
+            error in proptest::option::of("[ab]"),
+        ) -> Row {
+            let time = |seconds: u32| Timestamp::new(seconds.into(), 500_000_000).unwrap();
+            let [last_modified, expired_at] = times.map(|seconds| seconds.map(time));
+            Row {
+                sweep_id: "s".into(),
+                rule: Arc::from(["r", "r2", "r3"][of]),
+                bucket: "files".into(),
+                key,
+                version_id,
+                e_tag: e_tag.as_deref().and_then(ETag::parse),
+                size_bytes,
+                last_modified,
+                expired_at,
+                reason: ["expired".into(), Cow::Owned("orphan".to_owned())][reason].clone(),
+                action,
+                result: if error.is_some() { RowResult::Held } else { RowResult::Planned },
+                error,
+                deleted_at: None,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_out_as_they_went_in(rows in prop::collection::vec(rows(), 0..40)) {
+            let mut packed: PackedRows = rows.iter().collect();
+            packed.shrink_to_fit();
+            prop_assert_eq!((packed.len(), packed.is_empty()), (rows.len(), rows.is_empty()));
+            prop_assert_eq!(&packed.iter().collect::<Vec<_>>(), &rows);
+            for (index, row) in rows.iter().enumerate() {
+                prop_assert_eq!(packed.key(index), &row.key);
+                prop_assert_eq!(packed.version_id(index), row.version_id.as_deref());
+                prop_assert_eq!(packed.e_tag(index), row.e_tag.as_ref().map(ETag::borrowed));
+                prop_assert_eq!(packed.action(index), Some(row.action));
+                prop_assert_eq!(packed.result(index), Some(row.result));
+            }
+            prop_assert_eq!(packed.get(rows.len()), None);
+            prop_assert_eq!(packed.key(rows.len()), "");
+        }
+    }
+
+    #[test]
+    fn a_row_takes_what_is_said_of_it() {
+        assert_eq!((size_of::<Row>(), size_of::<Packed>()), (264, 96));
+    }
+
+    #[test]
+    fn what_rows_have_in_common_is_kept_once() {
+        let rows: Vec<_> = (0..1000).map(|n| super::super::tests::row(&format!("a/{n}"))).collect();
+        let packed: PackedRows = rows.iter().collect();
+        assert_eq!(packed.kinds.len(), 1);
+    }
+}

@@ -284,6 +284,41 @@ mod tests {
         assert!((1..=READ_BYTES).contains(&most), "{most}");
     }
 
+    #[tokio::test]
+    async fn a_connection_that_the_sdk_gives_up_is_not_used_again() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&connections);
+        let server = tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    while connection.read(&mut request).await.is_ok_and(|length| length > 0) {
+                        drop(connection.write_all(format!("{HEAD}2\r\n\r\nok").as_bytes()).await);
+                    }
+                });
+            }
+        });
+        let components = RuntimeComponentsBuilder::for_tests().build().unwrap();
+        let connector = http_client().http_connector(&HttpConnectorSettings::default(), &components);
+        for (gives_up, expected) in [(false, 1), (false, 1), (true, 1), (false, 2), (true, 2), (true, 3)] {
+            let captured = CaptureSmithyConnection::new();
+            let mut request = HttpRequest::get(&*uri).unwrap();
+            request.add_extension(captured.clone());
+            let answer = connector.call(request).await.unwrap();
+            if gives_up {
+                captured.get().expect("a connection that is known").poison();
+            }
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+            // The connection is put back, or not, by a task of its own.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(connections.load(Ordering::Relaxed), expected);
+        }
+        server.abort();
+    }
+
     /// What comes of a request to a server that does `serve` with each connection.
     async fn outcome<F: Future<Output = ()> + Send + 'static>(
         serve: impl Fn(TcpStream) -> F + Send + 'static,

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rcgen::CertifiedKey;
@@ -24,6 +24,7 @@ const SYSTEM_AUTHORITIES: [&str; 3] =
 #[derive(Debug)]
 pub struct TlsFront {
     port: u16,
+    behind: Arc<OnceLock<SocketAddr>>,
     task: JoinHandle<()>,
     folder: tempfile::TempDir,
 }
@@ -35,11 +36,11 @@ impl Drop for TlsFront {
 }
 
 impl TlsFront {
-    /// Stands in front of the server at `plain`.
+    /// Stands in front of nothing yet, so that its address can be told to what is started behind it.
     ///
     /// # Errors
     /// No port is to be had, or no certificate can be made or written.
-    pub async fn start(plain: SocketAddr) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub async fn start() -> Result<Self, Box<dyn Error + Send + Sync>> {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()])?;
         let folder = tempfile::tempdir()?;
@@ -59,13 +60,20 @@ impl TlsFront {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
+        let behind = Arc::new(OnceLock::new());
+        let plain = Arc::clone(&behind);
         let task = tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                let (acceptor, plain) = (acceptor.clone(), plain.get().copied());
                 tokio::spawn(async move { hand_on(&acceptor, connection, plain).await });
             }
         });
-        Ok(Self { port, task, folder })
+        Ok(Self { port, behind, task, folder })
+    }
+
+    /// Hands on to the server at `plain` from now on. Only the first one counts.
+    pub fn lead_to(&self, plain: SocketAddr) {
+        self.behind.get_or_init(|| plain);
     }
 
     /// Its address for clients.
@@ -102,10 +110,10 @@ fn pem(certificate: &[u8]) -> String {
 }
 
 /// What fails here fails at the client, which says so.
-async fn hand_on(acceptor: &TlsAcceptor, connection: TcpStream, plain: SocketAddr) -> Option<()> {
+async fn hand_on(acceptor: &TlsAcceptor, connection: TcpStream, plain: Option<SocketAddr>) -> Option<()> {
     connection.set_nodelay(true).ok()?;
     let mut client = acceptor.accept(connection).await.ok()?;
-    let mut server = TcpStream::connect(plain).await.ok()?;
+    let mut server = TcpStream::connect(plain?).await.ok()?;
     server.set_nodelay(true).ok()?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await.ok()?;
     Some(())

@@ -1,6 +1,5 @@
 //! From the PUT of a picture to its avatar.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -221,15 +220,13 @@ async fn nothing_secret_is_logged_and_every_record_has_its_line() {
 
 /// What comes of an upload where the store is reached by TLS, and the authorities in the file that `trusted` names are.
 async fn by_tls(trusted: impl Fn(&TlsFront) -> PathBuf) -> Uploaded {
-    // The front has to be known before the cloud is.
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let front = TlsFront::start(address).await.unwrap();
-    let options = CloudOptions { port: address.port(), ..CloudOptions::default() }
+    let front = TlsFront::start().await.unwrap();
+    let options = CloudOptions::default()
         .with(AVATAR_TRANSCODER, "AWS_ENDPOINT_URL_S3", front.endpoint())
         .with(AVATAR_TRANSCODER, "SSL_CERT_FILE", trusted(&front).display().to_string());
-    upload(&cloud(options).await, "u/coffee.png", "coffee.png").await
+    let cloud = cloud(options).await;
+    front.lead_to(cloud.s3.address());
+    upload(&cloud, "u/coffee.png", "coffee.png").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,7 +235,7 @@ async fn a_store_is_reached_by_tls_where_its_authority_is_trusted_and_nowhere_el
     assert_eq!(trusted.status(), "stored", "{:?}", trusted.outcome);
 
     // Delivered again until somebody has put it right.
-    let other = TlsFront::start(([127, 0, 0, 1], 1).into()).await.unwrap();
+    let other = TlsFront::start().await.unwrap();
     let unknown = by_tls(|_| other.certificate()).await.report.result.error().unwrap();
     assert!(unknown.contains("invalid peer certificate"), "{unknown}");
     let none = by_tls(|_| "/nowhere.pem".into()).await.report.result.error().unwrap();

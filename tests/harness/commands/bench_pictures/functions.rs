@@ -81,8 +81,9 @@ impl Pair {
         let store = Server::start(s3::Options::default()).await?;
         let tls = match transport {
             Transport::Plain => None,
-            Transport::Tls => Some(TlsFront::start(store.address()).await?),
+            Transport::Tls => Some(TlsFront::start().await?),
         };
+        tls.iter().for_each(|tls| tls.lead_to(store.address()));
         for bucket in [UPLOADS, OURS, THEIRS] {
             store.create_bucket(bucket, BucketOptions::default());
         }

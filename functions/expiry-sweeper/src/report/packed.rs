@@ -244,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn a_row_takes_what_is_said_of_it() {
-        assert_eq!((size_of::<Row>(), size_of::<Packed>()), (264, 96));
+    fn a_row_takes_less_than_half_of_what_it_takes_by_itself() {
+        assert!(size_of::<Packed>() * 2 < size_of::<Row>(), "{} {}", size_of::<Packed>(), size_of::<Row>());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rows in as little memory as they can wait in.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -177,10 +177,10 @@ impl PackedRows {
     }
 }
 
-impl<'r> FromIterator<&'r Row> for PackedRows {
-    fn from_iter<I: IntoIterator<Item = &'r Row>>(rows: I) -> Self {
+impl<R: Borrow<Row>> FromIterator<R> for PackedRows {
+    fn from_iter<I: IntoIterator<Item = R>>(rows: I) -> Self {
         let mut packed = Self::default();
-        rows.into_iter().for_each(|row| packed.push(row));
+        rows.into_iter().for_each(|row| packed.push(row.borrow()));
         packed
     }
 }

@@ -22,7 +22,7 @@ use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
 use crate::cdn::Cdn;
 use crate::policy::{Mode, Rule, Target};
 use crate::ranges::Ranges;
-use crate::report::{PackedRows, ReportTarget, ReportWriter, RowDecoder, RowResult};
+use crate::report::{ReportTarget, ReportWriter, RowDecoder, RowResult};
 
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
@@ -83,8 +83,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     return Err(over());
                 }
                 let batch = batch_of(rule, self.sizes);
-                let mut group = PackedRows::with_capacity(batch.min(judged.rows.len()));
-                rows.by_ref().take(batch).for_each(|row| group.push(&row));
+                let group = rows.by_ref().take(batch).collect();
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
                 let done = sweep.carry_out(items, true, sweep.pace.place(batch).await).await;
                 if let (false, Some(halt)) = (done.settled, &done.halt) {

@@ -181,8 +181,7 @@ fn table(rows: &[&Row]) -> comfy_table::Table {
     table
 }
 
-/// What more objects cost one tool. A tool is linear where the time grows as the objects do, and as far as the rounds can
-/// tell where the fastest of many objects and the slowest of few do.
+/// What more objects cost one tool. A tool is linear where the time grows as the objects do.
 fn growth(small: &Row, large: &Row) -> String {
     let objects = float(large.objects) / float(small.objects);
     let seconds = large.seconds() / small.seconds();
@@ -191,14 +190,7 @@ fn growth(small: &Row, large: &Row) -> String {
         (Some(small), Some(large)) => format!(", the memory {:.2} times", large as f64 / small as f64),
         _ => String::new(),
     };
-    let at_best = large.between.0.as_secs_f64() / small.between.1.as_secs_f64();
-    let verdict = if seconds <= objects {
-        "no worse than linear"
-    } else if at_best <= objects {
-        "linear as far as the rounds can tell"
-    } else {
-        "worse than linear"
-    };
+    let verdict = if seconds <= objects { "no worse than linear" } else { "worse than linear" };
     format!(
         "{}, {} to {} objects: {objects:.1} times the objects take {seconds:.1} times the time ({verdict}){memory}.",
         small.tool.name(),

@@ -264,6 +264,9 @@ impl S3Store {
             }
         }
         .into_iter();
+        if alone.is_empty() {
+            return Ok(batched.collect());
+        }
         // Keys that XML cannot carry go one by one; they are rare.
         let mut single = join_all(alone.into_iter().map(|item| async move {
             let object = ObjectRef::new(bucket, item.key).at_version(item.version_id.map(str::to_owned));

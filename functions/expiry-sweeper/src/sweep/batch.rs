@@ -7,7 +7,7 @@ use shared::object_ref::ObjectRef;
 use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
 
-use super::pace::InFlight;
+use super::pace::{InFlight, RowsHeld};
 use super::plan::LOOKUPS_AT_ONCE;
 use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Sweep, Tally};
@@ -83,8 +83,11 @@ impl Items {
 }
 
 /// What became of a group of rows.
-pub(super) struct Done {
+pub(super) struct Done<'p> {
     items: Items,
+    _memory: RowsHeld<'p>,
+    /// The error of rows that are still to be deleted.
+    left_alone: &'static str,
     /// When.
     at: Timestamp,
     /// Whether it is known of every row what became of it. If not, the rows must not be reported.
@@ -93,7 +96,7 @@ pub(super) struct Done {
     pub(super) halt: Option<Halt>,
 }
 
-impl Done {
+impl Done<'_> {
     /// The rows as a report says them, one by one, each with what it adds to the numbers.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Row, Tally)> {
         let Items { rows, fates } = &self.items;
@@ -104,8 +107,7 @@ impl Done {
                 Fate::Changed(why) => (RowResult::Changed, *why),
                 Fate::Held(why) => (RowResult::Held, Some(*why)),
                 Fate::Failed(code) | Fate::Unknown(code) => (RowResult::Failed, Some(*code)),
-                // None is left.
-                Fate::Delete => (RowResult::Failed, Some("not-attempted")),
+                Fate::Delete => (RowResult::Failed, Some(self.left_alone)),
             };
             let was_held = row.result == RowResult::Held;
             let deleted_at = (result == RowResult::Deleted).then_some(self.at);
@@ -119,22 +121,19 @@ impl Done {
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Deletes what is to be deleted, in its place in flight. Every row comes back with its result.
-    pub(super) async fn carry_out(
+    pub(super) async fn carry_out<'p>(
         &self,
         mut items: Items,
         look_again: bool,
-        mut place: InFlight<'_>,
-    ) -> Done {
+        mut place: InFlight<'p>,
+    ) -> Done<'p> {
         let halt = self.delete_all(&mut items, look_again, &mut place).await.err();
-        drop(place);
+        let memory = place.land();
         let halt = halt.or_else(|| items.fates.iter().find_map(Fate::unknown));
         let settled = !items.fates.iter().any(|fate| matches!(fate, Fate::Unknown(_)));
         // The whole request was refused, which `halt` tells.
-        let refused = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
-        for fate in items.fates.iter_mut().filter(|fate| matches!(fate, Fate::Delete)) {
-            *fate = Fate::Failed(refused);
-        }
-        Done { items, at: self.clock.now(), settled, halt }
+        let left_alone = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
+        Done { items, _memory: memory, left_alone, at: self.clock.now(), settled, halt }
     }
 
     async fn delete_all(

@@ -1,4 +1,4 @@
-//! How much is in flight: more batches while the store keeps up, half as many when it asks to slow down, and never more
+//! How much is under way: more batches while the store keeps up, half as many when it asks to slow down, and never more
 //! rows than there is memory for.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +9,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// it is batches side by side that keep it busy.
 pub(super) const MOST_AT_ONCE: usize = 16;
 
-/// The most rows in flight, which is what takes memory: with their request and its answer about half a megabyte
-/// for a thousand. So there are few large batches at once, or many small ones.
-const ROWS_AT_ONCE: usize = 4000;
+/// The most rows under way, which is what takes memory: in flight, with their request and its answer, about half a megabyte
+/// for a thousand, and less while they wait to be reported behind a slower batch. So there are few large batches at once,
+/// or many small ones.
+const ROWS_AT_ONCE: usize = 5000;
 
 /// Hands out the places.
 pub(crate) struct Pace {
@@ -26,13 +27,18 @@ pub(crate) struct Pace {
     halvings: AtomicUsize,
 }
 
-/// A place in flight, given back when it is dropped.
+/// A place in flight, with memory for its rows, given back when it is dropped.
 pub(super) struct InFlight<'p> {
     pace: &'p Pace,
     permit: Option<SemaphorePermit<'p>>,
     rows: Option<SemaphorePermit<'p>>,
     /// How often places had been taken away when the attempt began.
     halvings: usize,
+}
+
+/// Memory for rows that are still needed, given back when it is dropped.
+pub(super) struct RowsHeld<'p> {
+    _rows: Option<SemaphorePermit<'p>>,
 }
 
 impl Default for Pace {
@@ -70,12 +76,17 @@ impl Pace {
     }
 }
 
-impl InFlight<'_> {
+impl<'p> InFlight<'p> {
     /// It turned out to be so many rows: memory for more is given back.
     pub(super) fn holds(&mut self, rows: usize) {
         if let Some(permit) = &mut self.rows {
             drop(permit.split(permit.num_permits().saturating_sub(rows)));
         }
+    }
+
+    /// It is in flight no more: the place is given back, and what keeps the memory for its rows is answered.
+    pub(super) fn land(mut self) -> RowsHeld<'p> {
+        RowsHeld { _rows: self.rows.take() }
     }
 
     /// Another attempt begins in this place.
@@ -193,5 +204,23 @@ mod tests {
         assert_eq!(pace.rows.available_permits(), ROWS_AT_ONCE);
         // One that is larger than all there is has all of it, instead of waiting for ever.
         assert!(pace.place(ROWS_AT_ONCE + 1).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_has_landed_leaves_its_place_to_others_and_keeps_its_memory_until_it_is_reported() {
+        let pace = Pace::default();
+        let mut landed = Vec::new();
+        for _ in 0..ROWS_AT_ONCE / 1000 {
+            landed.push(pace.place(1000).await.land());
+        }
+        assert_eq!(pace.places.available_permits(), MOST_AT_ONCE);
+        assert!(pace.place(1).now_or_never().is_none());
+        landed.pop();
+        assert!(pace.place(1000).now_or_never().is_some());
+        // One that goes when it is given back goes when it lands, too.
+        let mut flight = flight(&pace, 2).await;
+        flight[0].slow_down();
+        flight.drain(..).for_each(|place| drop(place.land()));
+        assert_eq!(pace.places.available_permits(), 1);
     }
 }

@@ -12,7 +12,7 @@ pub(super) const MOST_AT_ONCE: usize = 16;
 /// The most rows under way, which is what takes memory: in flight, with their request and its answer, about half a megabyte
 /// for a thousand, and less while they wait to be reported behind a slower batch. So there are few large batches at once,
 /// or many small ones.
-const ROWS_AT_ONCE: usize = 5000;
+const ROWS_AT_ONCE: usize = 8000;
 
 /// Hands out the places.
 pub(crate) struct Pace {

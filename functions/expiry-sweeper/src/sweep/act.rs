@@ -18,7 +18,7 @@ use super::ledger::Ledger;
 use super::meanwhile::meanwhile;
 use super::pace::InFlight;
 use super::plan::HOLD_TAG;
-use super::plan_reader::{Group, PlanReader, batch_of, groups_at_once};
+use super::plan_reader::{DECODED_BYTES, FETCHED_BYTES, Group, PlanReader, batch_of, groups_at_once};
 use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
@@ -221,20 +221,22 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let mut tally = cursor.tally.with_results_of(&acting.before);
         let mut rows = 0;
         let mut bytes = match Ranges::open(self.store, &object).await {
-            Ok(bytes) => bytes,
+            Ok(bytes) => bytes.by(FETCHED_BYTES),
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let mut decoder = RowDecoder::new();
         while let Some(bytes) = bytes.next().await? {
-            for row in decoder.push(&bytes)? {
-                rows += 1;
-                // What the plan held has been counted there.
-                if row.error.as_deref() != Some(HOLD_TAG) {
-                    tally.add(&Tally::of_result(&row));
-                }
-                if row.result == RowResult::Deleted {
-                    deleted(&row);
+            for some in bytes.chunks(DECODED_BYTES) {
+                for row in decoder.push(some)? {
+                    rows += 1;
+                    // What the plan held has been counted there.
+                    if row.error.as_deref() != Some(HOLD_TAG) {
+                        tally.add(&Tally::of_result(&row));
+                    }
+                    if row.result == RowResult::Deleted {
+                        deleted(&row);
+                    }
                 }
             }
         }

@@ -32,11 +32,11 @@ const COSTLY_BATCH: usize = 100;
 /// How many groups of such a rule are carried out at once.
 const COSTLY_AT_ONCE: usize = 6;
 
-/// What of a plan is fetched at once.
-const FETCHED_BYTES: u64 = 1 << 20;
+/// What of a plan, or of a report, is fetched at once.
+pub(super) const FETCHED_BYTES: u64 = 1 << 20;
 
 /// What of that becomes rows at once, which need a few times as much memory.
-const DECODED_BYTES: usize = 16 << 10;
+pub(super) const DECODED_BYTES: usize = 16 << 10;
 
 fn is_costly(rule: &Rule) -> bool {
     rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads

@@ -163,15 +163,22 @@ async fn memory_is_what_the_header_said() {
         // A process of its own for each, warmed by an upload of a few pixels; what it holds then is its own affair.
         function.shut_down().await;
         let (_, idle) = peak(&cloud, function, "u/warm", &picture("made/gray.jpg").unwrap()).await;
-        let (outcome, peak) = peak(&cloud, function, "u/case", &case.upload).await;
+        let (outcome, mut most) = peak(&cloud, function, "u/case", &case.upload).await;
         assert_eq!(outcome["status"], "stored", "{}: {outcome}", case.name);
         let is_animation = case.name.contains("animation") && !case.name.contains("too large");
         assert_eq!(outcome["avatar"]["frames"].as_u64() > Some(1), is_animation, "{}: {outcome}", case.name);
         let cost = estimate(&case.upload, &Recipe::default(), &Limits::default()).unwrap();
         let estimated = idle + (cost.memory_bytes - cost.process_bytes) as f64 / MEBIBYTE;
-        let over = estimated / peak;
-        report += &format!("{}: {idle:.1}, {estimated:.1}, {peak:.1}: {over:.2}\n", case.name);
-        if over < 1.0 || over > case.most_over || case.most.is_some_and(|most| peak > most) {
+        // What is estimated is needed when the two halves of an animation are at work at once. On a busy machine one may be
+        // done before the other begins.
+        for again in ["u/again", "u/once-more"] {
+            if estimated / most > case.most_over {
+                most = most.max(peak(&cloud, function, again, &case.upload).await.1);
+            }
+        }
+        let over = estimated / most;
+        report += &format!("{}: {idle:.1}, {estimated:.1}, {most:.1}: {over:.2}\n", case.name);
+        if over < 1.0 || over > case.most_over || case.most.is_some_and(|bound| most > bound) {
             wrong.push(case.name);
         }
     }

@@ -30,7 +30,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 
 /// The most that is read at once, and that a connection holds on to, in bytes. An answer's head has to fit, too.
-const READ_BYTES: usize = 32 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 /// A client with connections of its own, in HTTP/1.1, by TLS where an address says `https`. Clones share the connections.
 ///

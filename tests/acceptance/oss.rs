@@ -79,7 +79,7 @@ async fn a_batch_spares_what_was_replaced_and_answers_in_order() {
         .collect();
     items[3].if_match = None;
     put(&store, &ObjectRef::new(BUCKET, "b"), "second", Precondition::None).await.unwrap();
-    let results = store.delete_batch(BUCKET, &items).await.unwrap();
+    let results = store.delete_batch(BUCKET, items.iter().copied()).await.unwrap();
     let kinds: Vec<_> = results.into_iter().map(|result| result.err().map(|error| error.kind)).collect();
     assert_eq!(kinds, [None, Some(StoreErrorKind::PreconditionFailed), None, None]);
     assert_eq!(server.keys(BUCKET), ["b"]);

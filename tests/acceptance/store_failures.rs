@@ -229,7 +229,7 @@ async fn success_with_an_error_in_its_body_is_an_error() {
     let destination = ObjectRef::new("quarantine", "u/a.png");
     let copied = store.copy(&object(), &destination, CopyOptions::default()).await.unwrap_err();
     assert_eq!(copied.kind, StoreErrorKind::Unavailable, "{copied}");
-    let deleted = store.delete_batch("uploads", &[DeleteItem::any("a")]).await.unwrap_err();
+    let deleted = store.delete_batch("uploads", [DeleteItem::any("a")].into_iter()).await.unwrap_err();
     assert_eq!(deleted.kind, StoreErrorKind::Unavailable, "{deleted}");
     let completed =
         store.complete_upload(&object(), "id", &[(1, e_tag())], Precondition::None).await.unwrap_err();
@@ -237,7 +237,7 @@ async fn success_with_an_error_in_its_body_is_an_error() {
 
     let throttled = answer("200 OK", &[], &error_body("SlowDown", "Please reduce your request rate."));
     let server = Scripted::start([throttled]).await;
-    let deleted = server.store.delete_batch("uploads", &[DeleteItem::any("a")]).await.unwrap_err();
+    let deleted = server.store.delete_batch("uploads", [DeleteItem::any("a")].into_iter()).await.unwrap_err();
     assert_eq!(deleted.kind, StoreErrorKind::Throttled, "{deleted}");
 }
 
@@ -267,7 +267,7 @@ async fn a_batch_answers_for_each_object_and_guesses_for_none() {
         <Error><Key>g</Key><Code>Unheard-of</Code></Error></DeleteResult>";
     let server = Scripted::start([answer("200 OK", &[], body)]).await;
     let items = ["a", "b", "c", "d", "e", "f", "g", "not-named"].map(DeleteItem::any);
-    let results = server.store.delete_batch("uploads", &items).await.unwrap();
+    let results = server.store.delete_batch("uploads", items.into_iter()).await.unwrap();
     let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(|error| error.kind)).collect();
     assert_eq!(
         kinds,

@@ -19,6 +19,7 @@ mod packed;
 mod parts;
 mod read;
 mod spool;
+mod stored;
 mod summary;
 mod writer;
 
@@ -27,6 +28,7 @@ pub use packed::PackedRows;
 pub(crate) use parts::PART_BYTES;
 pub use parts::UploadState;
 pub use read::{ReadError, RowDecoder, Rows, read_rows};
+pub(crate) use stored::{DECODED_BYTES, FETCHED_BYTES, StoredError, StoredReport};
 pub use summary::{RuleSummary, SummaryError, SummaryReason, SweepSummary, read_summary, write_summary};
 pub use writer::{ReportFile, ReportTarget, ReportWriter};
 

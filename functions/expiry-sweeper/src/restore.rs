@@ -5,15 +5,17 @@
 //! now, so that a rule by age gives it another full term; one that names its own expiry is due at once,
 //! unless its rule is changed first. The copies stay where they are.
 
-use futures::StreamExt;
+use std::future::ready;
+use std::pin::pin;
+
+use futures::{StreamExt, TryStreamExt};
 use shared::object_ref::ObjectRef;
 use shared::outcome::Reason;
 use shared::store::{
     CopyOptions, ListOptions, ObjectStore, Precondition, StoreError, StoreErrorKind, StoreResult,
 };
 
-use crate::ranges::Ranges;
-use crate::report::{Action, ReadError, Row, RowDecoder, RowResult};
+use crate::report::{Action, ReadError, Row, RowResult, StoredError, StoredReport};
 use crate::retry::retrying;
 
 /// Objects that are put back at once.
@@ -165,29 +167,30 @@ async fn restore_report(
     totals: &mut RestoreTotals,
     each: &mut impl FnMut(&Row, &Restored),
 ) -> Result<(), RestoreError> {
-    let unreadable = |problem| RestoreError::Report { report: report.clone(), problem };
     let folder = report.key.get(..report.key.rfind('/').map_or(0, |slash| slash + 1)).unwrap_or_default();
-    let mut bytes = match Ranges::open(store, report).await {
+    let rows = match StoredReport::open(store, report).await {
         Err(error) if error.kind == StoreErrorKind::NotFound => {
             return Err(RestoreError::NoReports(report.clone()));
         }
-        opened => opened?,
+        opened => opened?.rows(),
     };
-    let mut decoder = RowDecoder::new();
-    while let Some(chunk) = bytes.next().await? {
-        let rows = decoder.push(&chunk).map_err(unreadable)?;
-        let deleted = rows.into_iter().filter(|row| row.result == RowResult::Deleted);
-        let restoring = deleted.map(|row| async move {
-            let restored = put_back(store, &report.bucket, folder, &row, apply).await;
-            (row, restored.unwrap_or_else(Restored::Failed))
-        });
-        let mut restored = futures::stream::iter(restoring).buffered(AT_ONCE);
-        while let Some((row, restored)) = restored.next().await {
-            totals.count(&restored);
-            each(&row, &restored);
-        }
+    let deleted = rows.try_filter(|row| ready(row.result == RowResult::Deleted));
+    let restoring = deleted.map(|row| async {
+        let row = row?;
+        let restored = put_back(store, &report.bucket, folder, &row, apply).await;
+        Ok::<_, StoredError>((row, restored.unwrap_or_else(Restored::Failed)))
+    });
+    // What is damaged comes to light behind what was put back before it, which is told.
+    let mut restored = pin!(restoring.buffered(AT_ONCE));
+    while let Some(restored) = restored.next().await {
+        let (row, restored) = restored.map_err(|error| match error {
+            StoredError::Store(error) => error.into(),
+            StoredError::Report(problem) => RestoreError::Report { report: report.clone(), problem },
+        })?;
+        totals.count(&restored);
+        each(&row, &restored);
     }
-    decoder.finish().map_err(unreadable)
+    Ok(())
 }
 
 async fn put_back(

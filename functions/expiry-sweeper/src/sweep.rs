@@ -25,7 +25,7 @@ use shared::store::StoreError;
 use crate::lease::LeaseError;
 use crate::policy::Rule;
 use crate::references::ReferenceError;
-use crate::report::{PART_BYTES, ReadError, ReportTarget, SummaryError};
+use crate::report::{PART_BYTES, ReadError, ReportTarget, StoredError, SummaryError};
 
 mod act;
 mod ahead;
@@ -311,6 +311,15 @@ impl From<StoreError> for Halt {
 impl From<ReadError> for Halt {
     fn from(error: ReadError) -> Self {
         Self::permanent(error.code(), format!("What the sweep wrote cannot be read back: {error}."))
+    }
+}
+
+impl From<StoredError> for Halt {
+    fn from(error: StoredError) -> Self {
+        match error {
+            StoredError::Store(error) => error.into(),
+            StoredError::Report(error) => error.into(),
+        }
     }
 }
 

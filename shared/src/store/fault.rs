@@ -8,9 +8,9 @@ use futures::StreamExt;
 use futures::stream;
 
 use super::{
-    Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
-    ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind, StoreResult, Tags,
-    UploadPage, VersionPage,
+    Call, Capabilities, CopyOptions, DeleteItem, DeleteItems, GetOptions, GetResult, ListOptions, ListPage,
+    ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind,
+    StoreResult, Tags, UploadPage, VersionPage,
 };
 use crate::object_ref::{ETag, ObjectRef};
 
@@ -260,23 +260,23 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         self.around(Call::on_object(Operation::Delete, object), self.inner.delete(object, if_match)).await
     }
 
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         let fault = self.lock().next(call.operation);
         match fault {
             None => self.inner.delete_batch(bucket, items).await,
             Some(Fault::ErrorInBody) => {
-                let deleted: Vec<_> = items.iter().skip(1).step_by(2).copied().collect();
-                let mut results = self.inner.delete_batch(bucket, &deleted).await?.into_iter();
-                let result = |(index, item): (usize, &DeleteItem<'_>)| match index % 2 {
+                let deleted = items.clone().skip(1).step_by(2);
+                let mut results = self.inner.delete_batch(bucket, deleted).await?.into_iter();
+                let result = |(index, item): (usize, DeleteItem<'_>)| match index % 2 {
                     1 => results.next().unwrap_or(Ok(())),
-                    _ => Err(Call::on_item(bucket, item).error(StoreErrorKind::Throttled, "injected")),
+                    _ => Err(Call::on_item(bucket, &item).error(StoreErrorKind::Throttled, "injected")),
                 };
-                Ok(items.iter().enumerate().map(result).collect())
+                Ok(items.enumerate().map(result).collect())
             }
             Some(fault) => {
                 if fault.has_effect() {
@@ -418,7 +418,7 @@ mod tests {
             put(&store, key).await.unwrap();
             items.push(DeleteItem::any(key));
         }
-        let results = store.delete_batch("b", &items).await.unwrap();
+        let results = store.delete_batch("b", items.into_iter()).await.unwrap();
         assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
         let left = store.list("b", ListOptions::default()).await.unwrap();
         assert_eq!(left.objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["a", "c"]);

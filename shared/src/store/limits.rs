@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{Call, CopyOptions, DeleteItem, Metadata, PutOptions, StoreErrorKind, StoreResult, Tags};
+use super::{Call, CopyOptions, DeleteItems, Metadata, PutOptions, StoreErrorKind, StoreResult, Tags};
 use crate::object_ref::ETag;
 
 /// Bytes of a key.
@@ -109,13 +109,14 @@ pub(super) fn check_tags(call: &Call, tags: &Tags) -> StoreResult<()> {
 }
 
 /// A batch: 1,000 objects, a condition only on current ones.
-pub(super) fn check_batch(call: &Call, items: &[DeleteItem<'_>]) -> StoreResult<()> {
-    if items.len() > MAX_BATCH {
-        return refuse(call, format!("a batch has at most {MAX_BATCH} objects, not {}", items.len()));
+pub(super) fn check_batch<'n>(call: &Call, mut items: impl DeleteItems<'n>) -> StoreResult<()> {
+    let count = items.clone().count();
+    if count > MAX_BATCH {
+        return refuse(call, format!("a batch has at most {MAX_BATCH} objects, not {count}"));
     }
-    match items.iter().find(|item| item.version_id.is_some() && item.if_match.is_some()) {
+    match items.clone().find(|item| item.version_id.is_some() && item.if_match.is_some()) {
         Some(item) => refuse(call, format!("{:?}: a version is deleted without a condition", item.key)),
-        None => items.iter().try_for_each(|item| check_key(call, item.key)),
+        None => items.try_for_each(|item| check_key(call, item.key)),
     }
 }
 

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 
 use super::limits::{self, MAX_PAGE};
 use super::{
-    Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
-    ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind, StoreResult, Tags,
-    UploadPage, VersionPage,
+    Call, Capabilities, CopyOptions, DeleteItem, DeleteItems, GetOptions, GetResult, ListOptions, ListPage,
+    ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind,
+    StoreResult, Tags, UploadPage, VersionPage,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::object_ref::{ETag, ETagRef, ObjectRef};
@@ -267,22 +267,22 @@ impl ObjectStore for MemoryStore {
         self.lock().delete(&call, &object.key, object.version_id.as_deref(), if_match, self.clock.now())
     }
 
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         let whole = Call::on_bucket(Operation::DeleteBatch, bucket);
-        limits::check_batch(&whole, items)?;
+        limits::check_batch(&whole, items.clone())?;
         let now = self.clock.now();
         let mut state = self.lock();
         state.bucket(&whole)?;
-        let delete = |item: &DeleteItem<'_>| {
-            let call = Call::on_item(bucket, item);
+        let delete = |item: DeleteItem<'_>| {
+            let call = Call::on_item(bucket, &item);
             let if_match = item.if_match.map(ETagRef::owned);
             state.delete(&call, item.key, item.version_id, if_match.as_ref(), now)
         };
-        Ok(items.iter().map(delete).collect())
+        Ok(items.map(delete).collect())
     }
 
     async fn list(&self, bucket: &str, options: ListOptions) -> StoreResult<ListPage> {
@@ -412,7 +412,7 @@ mod tests {
         put(&store, "k").await;
         store.set_locked(&object("k"), true).unwrap();
         assert_eq!(store.delete(&object("k"), None).await.unwrap_err().kind, StoreErrorKind::Locked);
-        let results = store.delete_batch("b", &[DeleteItem::any("k")]).await.unwrap();
+        let results = store.delete_batch("b", [DeleteItem::any("k")].into_iter()).await.unwrap();
         assert_eq!(results[0].as_ref().unwrap_err().kind, StoreErrorKind::Locked);
         store.set_locked(&object("k"), false).unwrap();
         store.delete(&object("k"), None).await.unwrap();

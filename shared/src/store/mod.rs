@@ -168,6 +168,12 @@ impl<'n> DeleteItem<'n> {
     }
 }
 
+/// The objects of a batch delete, which can be gone through more than once: whoever has their names in another form
+/// makes the items as they are needed, since a list of them would take as much memory as the names.
+pub trait DeleteItems<'n>: Iterator<Item = DeleteItem<'n>> + Clone + Send {}
+
+impl<'n, I: Iterator<Item = DeleteItem<'n>> + Clone + Send> DeleteItems<'n> for I {}
+
 /// How to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListOptions {
@@ -327,10 +333,10 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Deletes up to 1,000 objects in one request. The answer has one result per item, in the order
     /// of `items`; an error of the whole request is the outer one.
-    fn delete_batch(
+    fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> impl Future<Output = StoreResult<Vec<StoreResult<()>>>> + Send;
 
     /// One page of objects.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use super::{
-    Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
+    Call, Capabilities, CopyOptions, DeleteItems, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
     ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage,
     VersionPage,
 };
@@ -168,14 +168,14 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         self.inner.delete(object, if_match).await
     }
 
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         self.note_bucket(Operation::DeleteBatch, bucket);
-        for item in items {
-            self.need(&Call::on_item(bucket, item));
+        for item in items.clone() {
+            self.need(&Call::on_item(bucket, &item));
             if item.if_match.is_some() {
                 self.need(&Call::on_object(Operation::Get, &ObjectRef::new(bucket, item.key)));
             }

@@ -18,9 +18,10 @@ use tokio::sync::OnceCell;
 
 use super::limits::{self, MAX_PAGE};
 use super::{
-    Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ListedEntry,
-    ListedVersion, Metadata, ObjectMeta, ObjectStore, Operation, Outgoing, PendingUpload, Precondition,
-    PutOptions, PutResult, StoreError, StoreErrorKind, StoreResult, Tags, UploadPage, VersionPage,
+    Call, Capabilities, CopyOptions, DeleteItem, DeleteItems, GetOptions, GetResult, ListOptions, ListPage,
+    ListedEntry, ListedVersion, Metadata, ObjectMeta, ObjectStore, Operation, Outgoing, PendingUpload,
+    Precondition, PutOptions, PutResult, StoreError, StoreErrorKind, StoreResult, Tags, UploadPage,
+    VersionPage,
 };
 use crate::credentials::{KeySlot, Keys};
 use crate::env::Environment;
@@ -220,11 +221,12 @@ impl S3Store {
 
     /// Deletes those objects of a batch that still have the tag that was seen, where the store holds no
     /// condition in a batch.
-    async fn delete_looked_at(
+    async fn delete_looked_at<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
+        let items: Vec<_> = items.collect();
         let look = async |item: &DeleteItem<'_>| {
             let call = Call::on_item(bucket, item);
             self.held(&call, &ObjectRef::new(bucket, item.key), item.if_match.map(ETagRef::owned).as_ref())
@@ -237,36 +239,32 @@ impl S3Store {
         }
         let passed = items.iter().zip(&looks).filter(|(_, look)| look.is_ok());
         let passed: Vec<_> = passed.map(|(item, _)| DeleteItem { if_match: None, ..*item }).collect();
-        let mut deleted = match passed.as_slice() {
-            [] => Vec::new(),
-            some => self.delete_items(bucket, some).await?,
-        }
-        .into_iter();
+        let mut deleted = self.delete_items(bucket, passed.into_iter()).await?.into_iter();
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         let missing = || Err(call.error(StoreErrorKind::Unavailable, "no result"));
         Ok(looks.into_iter().map(|look| look.and_then(|()| deleted.next().unwrap_or_else(missing))).collect())
     }
 
     /// Deletes a batch under the conditions that the store itself holds.
-    async fn delete_items(
+    async fn delete_items<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
-        let (in_batch, alone): (Vec<_>, Vec<_>) = items.iter().partition(|item| wire::survives_xml(item.key));
-        let mut batched = match in_batch.as_slice() {
-            [] => Vec::new(),
-            some => {
-                let client = self.client().await;
-                let answer = batch::delete(client, self.config.dialect, bucket, some).await;
-                answer.map_err(|error| self.noted(error))?
-            }
-        }
-        .into_iter();
+        let in_batch = items.clone().filter(|item| wire::survives_xml(item.key));
+        let alone: Vec<_> = items.clone().filter(|item| !wire::survives_xml(item.key)).collect();
+        let batched = if in_batch.clone().next().is_some() {
+            let client = self.client().await;
+            let answer = batch::delete(client, self.config.dialect, bucket, in_batch).await;
+            answer.map_err(|error| self.noted(error))?
+        } else {
+            Vec::new()
+        };
         if alone.is_empty() {
-            return Ok(batched.collect());
+            return Ok(batched);
         }
+        let mut batched = batched.into_iter();
         // Keys that XML cannot carry go one by one; they are rare.
         let mut single = join_all(alone.into_iter().map(|item| async move {
             let object = ObjectRef::new(bucket, item.key).at_version(item.version_id.map(str::to_owned));
@@ -274,11 +272,11 @@ impl S3Store {
         }))
         .await
         .into_iter();
-        let in_order = |item: &DeleteItem<'_>| {
+        let in_order = |item: DeleteItem<'_>| {
             let result = if wire::survives_xml(item.key) { batched.next() } else { single.next() };
             result.unwrap_or_else(|| Err(call.error(StoreErrorKind::Unavailable, "no result")))
         };
-        Ok(items.iter().map(in_order).collect())
+        Ok(items.map(in_order).collect())
     }
 
     async fn head_output(&self, call: &Call, object: &ObjectRef) -> StoreResult<HeadObjectOutput> {
@@ -443,14 +441,14 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
-        limits::check_batch(&call, items)?;
-        if self.config.dialect == Dialect::Oss && items.iter().any(|item| item.if_match.is_some()) {
+        limits::check_batch(&call, items.clone())?;
+        if self.config.dialect == Dialect::Oss && items.clone().any(|item| item.if_match.is_some()) {
             return self.delete_looked_at(bucket, items).await;
         }
         self.delete_items(bucket, items).await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
+    Capabilities, CopyOptions, DeleteItems, GetOptions, GetResult, ListOptions, ListPage, ObjectMeta,
     ObjectStore, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags, UploadPage, VersionPage,
 };
 use crate::object_ref::{ETag, ObjectRef};
@@ -43,10 +43,10 @@ impl<S: ObjectStore> ObjectStore for Arc<S> {
         S::delete(self, object, if_match).await
     }
 
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         S::delete_batch(self, bucket, items).await
     }

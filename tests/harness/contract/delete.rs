@@ -41,8 +41,8 @@ pub async fn a_batch_answers_for_each_object_in_order<S: ObjectStore>(ground: &G
         ground.put(&ground.object(name), b"o").await?;
     }
     let objects = ["b", "missing", "a", "b"].map(|name| ground.object(name));
-    let items = objects.each_ref().map(|object| DeleteItem::any(&object.key));
-    let results = ground.store.delete_batch(ground.plain, &items).await?;
+    let items = objects.iter().map(|object| DeleteItem::any(&object.key));
+    let results = ground.store.delete_batch(ground.plain, items).await?;
     ensure_eq!(results.len(), 4, "results");
     ensure!(results.iter().all(Result::is_ok), "{results:?}");
     ensure_eq!(ground.names(ListOptions::default()).await?, ["keep"], "what is left");
@@ -60,13 +60,12 @@ pub async fn a_batch_spares_what_was_replaced<S: ObjectStore>(ground: &Ground<'_
         let e_tag = ground.put(&object, name.as_bytes()).await?.e_tag;
         written.push((object.key, e_tag));
     }
-    let items: Vec<_> = written
+    let items = written
         .iter()
-        .map(|(key, e_tag)| DeleteItem { if_match: Some(e_tag.borrowed()), ..DeleteItem::any(key) })
-        .collect();
+        .map(|(key, e_tag)| DeleteItem { if_match: Some(e_tag.borrowed()), ..DeleteItem::any(key) });
     ground.put(&ground.object("b"), b"replaced").await?;
     ground.store.delete(&ground.object("c"), None).await?;
-    let mut results = ground.store.delete_batch(ground.plain, &items).await?.into_iter();
+    let mut results = ground.store.delete_batch(ground.plain, items).await?.into_iter();
     ensure!(matches!(results.next(), Some(Ok(()))), "what was not touched is deleted");
     let replaced = results.next().unwrap_or(Ok(()));
     refused(replaced, &[StoreErrorKind::PreconditionFailed], "what was replaced")?;
@@ -83,17 +82,16 @@ pub async fn a_batch_spares_what_was_replaced<S: ObjectStore>(ground: &Ground<'_
 pub async fn a_batch_of_none_is_nothing_and_of_too_many_is_refused<S: ObjectStore>(
     ground: &Ground<'_, S>,
 ) -> Verdict {
-    let none = ground.store.delete_batch(ground.plain, &[]).await?;
+    let none = ground.store.delete_batch(ground.plain, [].into_iter()).await?;
     ensure!(none.is_empty(), "{none:?}");
     let keys: Vec<_> = (0..1001).map(|n| ground.object(&n.to_string()).key).collect();
-    let many: Vec<_> = keys.iter().map(|key| DeleteItem::any(key)).collect();
+    let many = keys.iter().map(|key| DeleteItem::any(key));
     refused(
-        ground.store.delete_batch(ground.plain, &many).await,
+        ground.store.delete_batch(ground.plain, many.clone()).await,
         &[StoreErrorKind::Invalid],
         "1,001 objects",
     )?;
-    let full = many.get(..1000).unwrap_or_default();
-    let results = ground.store.delete_batch(ground.plain, full).await?;
+    let results = ground.store.delete_batch(ground.plain, many.take(1000)).await?;
     ensure_eq!(results.iter().filter(|result| result.is_ok()).count(), 1000, "1,000 objects");
     Ok(())
 }

@@ -34,9 +34,9 @@ async fn come_back<S: ObjectStore>(ground: &Ground<'_, S>, names: &[&str]) -> Ve
         refused(ground.store.head(&ground.object(name)).await, &[StoreErrorKind::NotFound], name)?;
     }
     let keys: Vec<_> = batch.iter().map(|name| ground.object(name).key).collect();
-    let items: Vec<_> = keys.iter().map(|key| DeleteItem::any(key)).collect();
-    let results = ground.store.delete_batch(ground.plain, &items).await?;
-    ensure_eq!(results.len(), items.len(), "results of a batch");
+    let items = keys.iter().map(|key| DeleteItem::any(key));
+    let results = ground.store.delete_batch(ground.plain, items).await?;
+    ensure_eq!(results.len(), keys.len(), "results of a batch");
     for result in results {
         result?;
     }

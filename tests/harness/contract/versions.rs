@@ -101,7 +101,7 @@ pub async fn a_version_is_deleted_for_good<S: ObjectStore>(ground: &Ground<'_, S
         version_id: version.version_id.as_deref(),
         ..DeleteItem::any(&version.key)
     });
-    for result in ground.store.delete_batch(ground.versioned, &items).await? {
+    for result in ground.store.delete_batch(ground.versioned, items.into_iter()).await? {
         result?;
     }
     ensure_eq!(ground.read(&object).await?, "3", "the newest of those left");

@@ -69,7 +69,7 @@ pub async fn a_missing_bucket_is_told_from_a_missing_object<S: ObjectStore>(
     refused(ground.put(&object, b"").await, missing, "put")?;
     refused(ground.store.list(bucket, ListOptions::default()).await, missing, "list")?;
     refused(ground.store.list_versions(bucket, "", None).await, missing, "list of versions")?;
-    refused(ground.store.delete_batch(bucket, &[DeleteItem::any("o")]).await, missing, "batch")?;
+    refused(ground.store.delete_batch(bucket, [DeleteItem::any("o")].into_iter()).await, missing, "batch")?;
     // The answer to HEAD has no body in which it could say more than 404.
     refused(
         ground.store.head(&object).await,

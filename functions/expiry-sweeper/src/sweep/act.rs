@@ -12,18 +12,17 @@ use shared::object_ref::ObjectRef;
 use shared::outcome::RetryClass;
 use shared::store::{ObjectStore, StoreErrorKind};
 
-use super::batch::{Fate, Items};
+use super::batch::{Fate, Hold, Items};
 use super::feed::Feed;
 use super::ledger::Ledger;
 use super::meanwhile::meanwhile;
 use super::pace::InFlight;
 use super::plan::HOLD_TAG;
-use super::plan_reader::{DECODED_BYTES, FETCHED_BYTES, Group, PlanReader, batch_of, groups_at_once};
+use super::plan_reader::{Group, PlanReader, batch_of, groups_at_once};
 use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
-use crate::ranges::Ranges;
-use crate::report::{PackedRows, ReportWriter, Row, RowDecoder, RowResult, UploadState};
+use crate::report::{PackedRows, ReportWriter, Row, RowResult, StoredReport, UploadState};
 
 /// How the deleting of an invocation ended.
 pub(crate) enum Ended {
@@ -43,9 +42,6 @@ pub(crate) enum Intent {
     /// Only finds out what became of it; what stands is kept.
     Settle,
 }
-
-/// The error of a row that was kept because its rule is another by now.
-const RULE_CHANGED: &str = "rule-changed";
 
 /// Groups that are done and wait while a part of the report is on its way.
 const DONE_AT_ONCE: usize = 2;
@@ -220,27 +216,22 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         };
         let mut tally = cursor.tally.with_results_of(&acting.before);
         let mut rows = 0;
-        let mut bytes = match Ranges::open(self.store, &object).await {
-            Ok(bytes) => bytes.by(FETCHED_BYTES),
+        let mut reported = match StoredReport::open(self.store, &object).await {
+            Ok(report) => pin!(report.rows()),
             Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut decoder = RowDecoder::new();
-        while let Some(bytes) = bytes.next().await? {
-            for some in bytes.chunks(DECODED_BYTES) {
-                for row in decoder.push(some)? {
-                    rows += 1;
-                    // What the plan held has been counted there.
-                    if row.error.as_deref() != Some(HOLD_TAG) {
-                        tally.add(&Tally::of_result(&row));
-                    }
-                    if row.result == RowResult::Deleted {
-                        deleted(&row);
-                    }
-                }
+        while let Some(row) = reported.next().await {
+            let row = row?;
+            rows += 1;
+            // What the plan held has been counted there.
+            if row.error.as_deref() != Some(HOLD_TAG) {
+                tally.add(&Tally::of_result(&row));
+            }
+            if row.result == RowResult::Deleted {
+                deleted(&row);
             }
         }
-        decoder.finish()?;
         let place = cursor.after(acting.begun, rows);
         let before = tally.clone();
         cursor.phase = Phase::Acting(Acting { begun: place, before, place, clean: false, ..acting });
@@ -274,11 +265,11 @@ pub(super) async fn fates<S: ObjectStore>(
             _ => Standing::Same,
         };
         let fate = match (standing, intent) {
-            _ if rows.result(index) == Some(RowResult::Held) => Fate::Held(HOLD_TAG),
+            _ if rows.result(index) == Some(RowResult::Held) => Fate::Held(Hold::Tag),
             (Standing::Gone, _) => Fate::Gone,
-            (Standing::Changed, _) => Fate::Changed(None),
+            (Standing::Changed, _) => Fate::Changed,
             (Standing::Same, Intent::Delete) => Fate::Delete,
-            (Standing::Same, Intent::Settle) => Fate::Changed(Some(RULE_CHANGED)),
+            (Standing::Same, Intent::Settle) => Fate::RuleChanged,
         };
         fates.push(fate);
     }

@@ -8,7 +8,7 @@ use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
 
 use super::pace::{InFlight, RowsHeld};
-use super::plan::LOOKUPS_AT_ONCE;
+use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
 use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Sweep, Tally};
 use crate::policy::Target;
@@ -20,34 +20,58 @@ use crate::retry::{MAX_ATTEMPTS, pause, retrying};
 /// took place.
 const GONE: &str = "already-gone";
 
-/// The error of a row that was not held when it was planned.
-const HELD_SINCE: &str = "hold-tag-since";
+/// The error of a row that was kept because its rule is another by now.
+const RULE_CHANGED: &str = "rule-changed";
 
-/// What is to become of a row.
-#[derive(Debug, Clone)]
+/// What is to become of a row. There is one for each row in flight, so that it has to be small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// To be deleted.
     Delete,
     /// Gone before, by an attempt or an invocation whose end nobody saw.
     Gone,
-    /// Kept, because something else stands there, or for the reason given.
-    Changed(Option<&'static str>),
+    /// Kept, because something else stands there.
+    Changed,
+    /// Kept, because its rule is another by now.
+    RuleChanged,
     /// Kept, because it is held.
-    Held(&'static str),
-    /// Kept, because it could not be deleted, for the reason of this stable code.
-    Failed(&'static str),
+    Held(Hold),
+    /// Kept, because it could not be deleted.
+    Failed(StoreErrorKind),
     /// It may be gone, as no answer came; whoever looks again finds out.
-    Unknown(&'static str),
+    Unknown(StoreErrorKind),
     /// Deleted just now.
     Deleted,
+}
+
+/// By what a row is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// By its tag, when it was planned.
+    Tag,
+    /// By its tag, which it had not when it was planned.
+    TagSince,
+    /// By the store's own lock.
+    Lock,
+}
+
+impl Hold {
+    /// The error of the row.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Tag => HOLD_TAG,
+            Self::TagSince => "hold-tag-since",
+            Self::Lock => "locked",
+        }
+    }
 }
 
 impl Fate {
     /// Why an invocation ends that does not know what became of a row.
     fn unknown(&self) -> Option<Halt> {
-        let Self::Unknown(code) = self else { return None };
+        let Self::Unknown(kind) = self else { return None };
         let message = "It is not known whether deletes took place, as their answers did not come.";
-        Some(Halt { reason: Reason::new(code, message), retry: RetryClass::Retryable })
+        Some(Halt { reason: Reason::new(kind.code(), message), retry: RetryClass::Retryable })
     }
 }
 
@@ -68,7 +92,7 @@ impl Items {
     }
 
     /// Which rows are to be deleted.
-    fn waiting(&self) -> impl Iterator<Item = usize> {
+    fn waiting(&self) -> impl Iterator<Item = usize> + Clone {
         let waiting = |(index, fate): (usize, &Fate)| matches!(fate, Fate::Delete).then_some(index);
         self.fates.iter().enumerate().filter_map(waiting)
     }
@@ -104,9 +128,10 @@ impl Done<'_> {
             let (result, error) = match fate {
                 Fate::Deleted => (RowResult::Deleted, None),
                 Fate::Gone => (RowResult::Deleted, Some(GONE)),
-                Fate::Changed(why) => (RowResult::Changed, *why),
-                Fate::Held(why) => (RowResult::Held, Some(*why)),
-                Fate::Failed(code) | Fate::Unknown(code) => (RowResult::Failed, Some(*code)),
+                Fate::Changed => (RowResult::Changed, None),
+                Fate::RuleChanged => (RowResult::Changed, Some(RULE_CHANGED)),
+                Fate::Held(hold) => (RowResult::Held, Some(hold.code())),
+                Fate::Failed(kind) | Fate::Unknown(kind) => (RowResult::Failed, Some(kind.code())),
                 Fate::Delete => (RowResult::Failed, Some(self.left_alone)),
             };
             let was_held = row.result == RowResult::Held;
@@ -143,7 +168,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         place: &mut InFlight<'_>,
     ) -> Result<(), Halt> {
         if look_again && self.rule.hold_tag.is_some() {
-            let held = async |row: &Row| Ok(self.is_held(row).await?.then_some(Fate::Held(HELD_SINCE)));
+            let held = async |row: &Row| Ok(self.is_held(row).await?.then_some(Fate::Held(Hold::TagSince)));
             self.each(items, |_, _| true, held).await;
         }
         if self.rule.quarantine {
@@ -166,8 +191,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let mut verifier = (self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
         for (index, fate) in items.fates.iter_mut().enumerate() {
-            let Fate::Failed(code) = *fate else { continue };
-            if StoreErrorKind::of_code(code).is_none_or(|kind| kind.retry_class() == RetryClass::Permanent) {
+            let Fate::Failed(kind) = *fate else { continue };
+            if kind.retry_class() == RetryClass::Permanent {
                 continue;
             }
             let Some(row) = items.rows.get(index) else { continue };
@@ -185,10 +210,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
             };
             *fate = match standing {
-                Ok(Standing::Same) => Fate::Failed(code),
+                Ok(Standing::Same) => Fate::Failed(kind),
                 Ok(Standing::Gone) => Fate::Gone,
-                Ok(Standing::Changed) => Fate::Changed(None),
-                Err(_) => Fate::Unknown(code),
+                Ok(Standing::Changed) => Fate::Changed,
+                Err(_) => Fate::Unknown(kind),
             };
         }
     }
@@ -229,9 +254,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         match retrying(|| self.store.copy(&source, &destination, options.clone())).await {
             Ok(_) => Ok(None),
             Err(error) => match error.kind {
-                StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => {
-                    Ok(Some(Fate::Changed(None)))
-                }
+                StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => Ok(Some(Fate::Changed)),
                 // Whether it is gone by our doing shows at the delete.
                 StoreErrorKind::NotFound => Ok(None),
                 _ => Err(error),
@@ -244,7 +267,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let upload_id = row.version_id.as_deref().unwrap_or_default();
         match retrying(|| self.store.abort_upload(&object, upload_id)).await {
             Ok(()) => Ok(Some(Fate::Deleted)),
-            Err(error) if may_have_had_effect(&error) => Ok(Some(Fate::Unknown(error.kind.code()))),
+            Err(error) if may_have_had_effect(&error) => Ok(Some(Fate::Unknown(error.kind))),
             Err(error) => Err(error),
         }
     }
@@ -261,7 +284,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 Ok(meta) => {
                     let is_same = row.e_tag.as_ref().is_none_or(|e_tag| *e_tag == meta.e_tag)
                         && is_same_time(row.last_modified, meta.last_modified);
-                    Ok((!is_same).then_some(Fate::Changed(None)))
+                    Ok((!is_same).then_some(Fate::Changed))
                 }
                 Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Some(Fate::Gone)),
                 Err(error) => Err(error),
@@ -276,19 +299,17 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         // Whether an attempt may have had an effect that no answer told of.
         let mut doubtful = false;
         for attempt in 1..=MAX_ATTEMPTS {
-            let waiting: Vec<usize> = items.waiting().collect();
-            if waiting.is_empty() {
+            if items.waiting().next().is_none() {
                 return Ok(());
             }
-            let batch: Vec<_> = waiting.iter().map(|index| items.named(*index, conditional)).collect();
             let is_last = attempt == MAX_ATTEMPTS || self.is_over();
             place.begin_attempt();
-            let answer = self.store.delete_batch(bucket, &batch).await;
-            drop(batch);
-            match answer {
+            let batch = items.waiting().map(|index| items.named(index, conditional));
+            match self.store.delete_batch(bucket, batch).await {
                 Ok(results) => {
                     doubtful = false;
                     let mut throttled = false;
+                    let waiting: Vec<_> = items.waiting().collect();
                     for (index, result) in waiting.into_iter().zip(results) {
                         throttled |=
                             result.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Throttled);
@@ -311,9 +332,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                     if is_final && !doubtful {
                         return Err(error.into());
                     }
-                    let code = error.kind.code();
                     for fate in items.fates.iter_mut().filter(|fate| matches!(fate, Fate::Delete)) {
-                        *fate = if doubtful { Fate::Unknown(code) } else { Fate::Failed(code) };
+                        *fate = if doubtful { Fate::Unknown(error.kind) } else { Fate::Failed(error.kind) };
                     }
                     if is_final || doubtful {
                         return Err(error.into());
@@ -337,15 +357,15 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 // Some stores say so of what is not there at all.
                 let object = ObjectRef::new(&*self.rule.bucket, key);
                 match retrying(|| self.store.head(&object)).await {
-                    Ok(_) => Some(Fate::Changed(None)),
+                    Ok(_) => Some(Fate::Changed),
                     Err(error) if error.kind == StoreErrorKind::NotFound => Some(Fate::Gone),
                     Err(error) if error.retry_class() == RetryClass::Retryable => {
-                        Some(Fate::Unknown(error.kind.code()))
+                        Some(Fate::Unknown(error.kind))
                     }
-                    Err(_) => Some(Fate::Changed(None)),
+                    Err(_) => Some(Fate::Changed),
                 }
             }
-            StoreErrorKind::Locked => Some(Fate::Held("locked")),
+            StoreErrorKind::Locked => Some(Fate::Held(Hold::Lock)),
             _ if error.retry_class() == RetryClass::Retryable && !is_last => None,
             _ => Some(failed(&error)),
         }
@@ -365,5 +385,5 @@ fn may_have_had_effect(error: &StoreError) -> bool {
 }
 
 fn failed(error: &StoreError) -> Fate {
-    Fate::Failed(error.kind.code())
+    Fate::Failed(error.kind)
 }

@@ -6,7 +6,9 @@
 //! again by the next one, in a report of its own.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
+use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
@@ -21,8 +23,7 @@ use super::verify::Verifier;
 use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
 use crate::cdn::Cdn;
 use crate::policy::{Mode, Rule, Target};
-use crate::ranges::Ranges;
-use crate::report::{ReportTarget, ReportWriter, RowDecoder, RowResult};
+use crate::report::{ReportTarget, ReportWriter, RowResult, StoredReport};
 
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
@@ -136,8 +137,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let mut reported = Reported::default();
         loop {
             let object = ObjectRef::new(self.audit_bucket, target.key(reported.reports + 1));
-            let mut bytes = match Ranges::open(self.store, &object).await {
-                Ok(bytes) => bytes,
+            let mut rows = match StoredReport::open(self.store, &object).await {
+                Ok(report) => pin!(report.rows()),
                 Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(reported),
                 Err(error) => return Err(error.into()),
             };
@@ -145,21 +146,18 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             // What was due before and failed for now stands in this report again.
             let again = std::mem::take(&mut tally.retryable_errors);
             tally.errors = tally.errors.saturating_sub(again);
-            let mut decoder = RowDecoder::new();
-            while let Some(bytes) = bytes.next().await? {
-                for row in decoder.push(&bytes)? {
-                    let result = Tally::of_result(&row);
-                    if *reports == 0 {
-                        tally.expired += 1;
-                        tally.expired_bytes += row.size_bytes.unwrap_or_default();
-                    }
-                    tally.add(&result);
-                    if result.retryable_errors == 0 {
-                        settled.insert(row.key);
-                    }
+            while let Some(row) = rows.next().await {
+                let row = row?;
+                let result = Tally::of_result(&row);
+                if *reports == 0 {
+                    tally.expired += 1;
+                    tally.expired_bytes += row.size_bytes.unwrap_or_default();
+                }
+                tally.add(&result);
+                if result.retryable_errors == 0 {
+                    settled.insert(row.key);
                 }
             }
-            decoder.finish()?;
             tally.scanned = tally.expired;
             *reports += 1;
         }

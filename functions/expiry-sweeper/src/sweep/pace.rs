@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most batches in flight. A store deletes the keys of a batch more or less one after the other, so that
-/// it is batches side by side that keep it busy.
-pub(super) const MOST_AT_ONCE: usize = 16;
+/// it is batches side by side that keep it busy. Only small ones come to so many.
+pub(super) const MOST_AT_ONCE: usize = 32;
 
-/// The most rows under way, which is what takes memory: in flight, with their request and its answer, about half a megabyte
-/// for a thousand, and less while they wait to be reported behind a slower batch. So there are few large batches at once,
+/// The most rows under way, which is what takes memory: in flight, with their request, about a fifth of a megabyte for a
+/// thousand, and half of that while they wait to be reported behind a slower batch. So there are few large batches at once,
 /// or many small ones.
-const ROWS_AT_ONCE: usize = 8000;
+const ROWS_AT_ONCE: usize = 10_000;
 
 /// Hands out the places.
 pub(crate) struct Pace {

@@ -13,7 +13,7 @@ use super::pace::MOST_AT_ONCE;
 use super::{Halt, Place, Sizes};
 use crate::policy::{Rule, Target};
 use crate::ranges::Ranges;
-use crate::report::{PackedRows, ReportTarget, Row, RowDecoder};
+use crate::report::{DECODED_BYTES, FETCHED_BYTES, PackedRows, ReportTarget, Row, RowDecoder};
 
 /// The code of a plan that somebody has removed.
 pub(super) const PLAN_MISSING: &str = "plan-missing";
@@ -31,12 +31,6 @@ const COSTLY_BATCH: usize = 100;
 
 /// How many groups of such a rule are carried out at once.
 const COSTLY_AT_ONCE: usize = 6;
-
-/// What of a plan, or of a report, is fetched at once.
-pub(super) const FETCHED_BYTES: u64 = 1 << 20;
-
-/// What of that becomes rows at once, which need a few times as much memory.
-pub(super) const DECODED_BYTES: usize = 16 << 10;
 
 fn is_costly(rule: &Rule) -> bool {
     rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads

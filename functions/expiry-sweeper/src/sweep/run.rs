@@ -644,8 +644,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let last = held.cursor.plan.last().map_or(0, |file| file.number + 1);
         let keys: Vec<_> = (1..=last).map(|number| target.key(number)).collect();
         for keys in keys.chunks(1000) {
-            let items: Vec<_> = keys.iter().map(|key| DeleteItem::any(key)).collect();
-            if let Err(error) = retrying(|| self.store.delete_batch(self.audit_bucket, &items)).await {
+            let items = keys.iter().map(|key| DeleteItem::any(key));
+            if let Err(error) = retrying(|| self.store.delete_batch(self.audit_bucket, items.clone())).await {
                 tracing::warn!(rule = held.sweep.rule.id, %error, "the plan is left over");
             }
         }

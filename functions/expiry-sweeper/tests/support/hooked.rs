@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{
-    Call, Capabilities, CopyOptions, DeleteItem, GetOptions, GetResult, ListOptions, ListPage, MemoryStore,
+    Call, Capabilities, CopyOptions, DeleteItems, GetOptions, GetResult, ListOptions, ListPage, MemoryStore,
     ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags,
     UploadPage, VersionPage,
 };
@@ -86,12 +86,12 @@ impl ObjectStore for Hooked {
         self.around(Call::on_object(Operation::Delete, object), self.inner.delete(object, if_match)).await
     }
 
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
-        assert!(self.conditional_delete || items.iter().all(|item| item.if_match.is_none()));
+        assert!(self.conditional_delete || items.clone().all(|item| item.if_match.is_none()));
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
         self.around(call, self.inner.delete_batch(bucket, items)).await
     }

@@ -274,10 +274,10 @@ impl ObjectStore for Meddled {
         assert!(self.capabilities.conditional_delete || if_match.is_none(), "the store knows no condition");
         self.inner.delete(object, if_match).await
     }
-    async fn delete_batch(
+    async fn delete_batch<'n>(
         &self,
         bucket: &str,
-        items: &[DeleteItem<'_>],
+        items: impl DeleteItems<'n>,
     ) -> StoreResult<Vec<StoreResult<()>>> {
         self.on_bucket(Operation::DeleteBatch, bucket).await?;
         self.inner.delete_batch(bucket, items).await

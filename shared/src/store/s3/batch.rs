@@ -1,30 +1,36 @@
 //! Batch deletes: one result per object, and none of them a guess.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
 use aws_sdk_s3::types::{Delete, DeletedObject, Error as S3Error, ObjectIdentifier};
+use bytes::Bytes;
 
-use super::super::{Call, DeleteItem, Operation, StoreErrorKind, StoreResult};
+use super::super::{Call, DeleteItem, DeleteItems, Operation, StoreErrorKind, StoreResult};
 use super::config::Dialect;
 use super::failure::{failure, item_failure};
 use super::oss;
 use crate::object_ref::ETagRef;
 
 /// Deletes `items` in one request and answers a result for each, in their order.
-pub(super) async fn delete(
+pub(super) async fn delete<'n>(
     client: &Client,
     dialect: Dialect,
     bucket: &str,
-    items: &[&DeleteItem<'_>],
+    items: impl DeleteItems<'n>,
 ) -> StoreResult<Vec<StoreResult<()>>> {
     let call = Call::on_bucket(Operation::DeleteBatch, bucket);
-    let objects = items.iter().map(|item| identifier(&call, item)).collect::<StoreResult<Vec<_>>>()?;
+    let objects = items.clone().map(|item| identifier(&call, &item)).collect::<StoreResult<Vec<_>>>()?;
     let delete = Delete::builder()
         .set_objects(Some(objects))
         // A quiet answer names failures only, and then a broken-off answer would read as success.
         .quiet(false)
         .build()
         .map_err(|error| call.error(StoreErrorKind::Invalid, "").caused_by(error))?;
-    let mut request = client.delete_objects().bucket(bucket).delete(delete).customize();
+    let mut request =
+        client.delete_objects().bucket(bucket).delete(delete).customize().interceptor(ExactBody);
     if dialect == Dialect::Oss {
         request = request.mutate_request(oss::digest_by_md5);
     }
@@ -34,20 +40,43 @@ pub(super) async fn delete(
     let (mut deleted, mut failed) = (answer.deleted.unwrap_or_default(), answer.errors.unwrap_or_default());
     deleted.sort_unstable_by(|one, other| of_deleted(one).cmp(&of_deleted(other)));
     failed.sort_unstable_by(|one, other| of_failed(one).cmp(&of_failed(other)));
-    let result = |item: &&DeleteItem<'_>| {
+    let result = |item: DeleteItem<'_>| {
         let wanted = identity(Some(item.key), item.version_id);
         // A failure outweighs a success, should an answer name an object twice.
         let failure = failed.binary_search_by(|error| of_failed(error).cmp(&wanted)).ok();
         if let Some(error) = failure.and_then(|at| failed.get(at)) {
-            return Err(item_failure(dialect, &Call::on_item(bucket, item), error.code(), error.message()));
+            return Err(item_failure(dialect, &Call::on_item(bucket, &item), error.code(), error.message()));
         }
         let is_deleted = deleted.binary_search_by(|object| of_deleted(object).cmp(&wanted)).is_ok();
         is_deleted.then_some(()).ok_or_else(|| {
             let detail = "the answer does not name this object";
-            Call::on_item(bucket, item).error(StoreErrorKind::Unavailable, detail)
+            Call::on_item(bucket, &item).error(StoreErrorKind::Unavailable, detail)
         })
     };
-    Ok(items.iter().map(result).collect())
+    Ok(items.map(result).collect())
+}
+
+/// Gives back what of a body's memory is not used. The body was written into a text that doubles when it is full, and
+/// waits for its answer, with those of other batches, in case that it has to be sent once more.
+#[derive(Debug)]
+struct ExactBody;
+
+impl Intercept for ExactBody {
+    fn name(&self) -> &'static str {
+        "exact-body"
+    }
+
+    fn modify_before_retry_loop(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(exact) = context.request().body().bytes().map(Bytes::copy_from_slice) {
+            *context.request_mut().body_mut() = SdkBody::from(exact);
+        }
+        Ok(())
+    }
 }
 
 type Identity<'a> = (&'a str, &'a str);

@@ -11,10 +11,6 @@ pub(super) fn check(rules: &[Option<Rule>], mistakes: &mut Vec<Mistake>) {
         let Some(rule) = rule else { continue };
         for (earlier_index, earlier) in rules.iter().take(index).enumerate() {
             let Some(earlier) = earlier else { continue };
-            if earlier.id == rule.id {
-                let message = format!("the id {:?} is also that of rules[{earlier_index}]", rule.id);
-                mistakes.push(Mistake { path: format!("rules[{index}].id"), code: "duplicate-id", message });
-            }
             if overlap(earlier, rule) && disagree(earlier, rule) {
                 let message = format!(
                     "the rule is about objects that rules[{earlier_index}] ({:?}) is about too, and says otherwise; \

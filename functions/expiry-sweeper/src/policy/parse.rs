@@ -19,7 +19,7 @@ const REFERENCES_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 const ANOMALY_FACTOR: f64 = 10.0;
 
 /// How many deletes are no anomaly where the policy sets no factor.
-const ANOMALY_FLOOR: u64 = 1000;
+const ANOMALY_FLOOR: u64 = 100;
 
 /// What says when something expires; a rule has exactly one, but that `expire_after` may stand beside
 /// `expires_at` as its default.
@@ -228,9 +228,22 @@ fn policy(document: &Value, audit_bucket: &str, mistakes: &mut Vec<Mistake>) -> 
         .map(|(index, value)| rule(index, value, caps, audit_bucket, mistakes))
         .collect();
     let cdn = cdn.iter().enumerate().filter_map(|(index, value)| target(index, value, mistakes)).collect();
+    duplicate_ids(&rules, mistakes);
     overlap::check(&parsed, mistakes);
     let complete = parsed.iter().all(Option::is_some);
     complete.then(|| Policy { mode, rules: parsed.into_iter().flatten().collect(), cdn })
+}
+
+/// Notes rules of the same name, also where something else is wrong with them.
+fn duplicate_ids(rules: &[Value], mistakes: &mut Vec<Mistake>) {
+    let ids: Vec<_> = rules.iter().map(|rule| rule.get("id").and_then(Value::as_str)).collect();
+    for (index, id) in ids.iter().enumerate() {
+        let earlier = ids.iter().take(index).position(|earlier| earlier == id);
+        if let (Some(id), Some(earlier)) = (id, earlier) {
+            let message = format!("the id {id:?} is also that of rules[{earlier}]");
+            mistakes.push(Mistake { path: format!("rules[{index}].id"), code: "duplicate-id", message });
+        }
+    }
 }
 
 fn caps(fields: &mut Fields<'_, '_>, defaults: Caps) -> Caps {
@@ -523,6 +536,20 @@ mod tests {
 
     fn with_rule(rule: &Value) -> Value {
         json!({"version": 1, "rules": [rule]})
+    }
+
+    #[test]
+    fn rules_of_the_same_name_are_told_even_where_something_else_is_wrong_with_them() {
+        let rules = json!([
+            {"id": "temp", "bucket": "files", "expire_after": "-3d"},
+            {"id": "temp", "bucket": "files", "prefix": "a/", "expire_after": "1d"},
+            {"id": "other", "bucket": "files", "prefix": "b/", "expire_after": "1d"},
+            {"id": "temp", "bucket": "files", "prefix": "c/", "expire_after": "1d"},
+        ]);
+        let mut told = mistakes(&json!({"version": 1, "rules": rules}));
+        told.retain(|(_, code)| *code == "duplicate-id");
+        let expected = ["rules[1].id", "rules[3].id"].map(|path| (path.to_owned(), "duplicate-id"));
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn without_a_factor_of_its_own_a_rule_may_always_delete_a_few() {
         let rule = rule(&json!({"expire_after": "1d"}));
-        assert_eq!(code(&rule, 5000, 1000, 0, Some(&last(0)), &[]), "");
-        assert_eq!(code(&rule, 5000, 1001, 0, Some(&last(0)), &[]), "anomaly");
+        assert_eq!(code(&rule, 5000, 100, 0, Some(&last(0)), &[]), "");
+        assert_eq!(code(&rule, 5000, 101, 0, Some(&last(0)), &[]), "anomaly");
         let off = self::rule(&json!({"expire_after": "1d", "anomaly_factor": 0}));
         assert_eq!(code(&off, 5000, 5000, 0, Some(&last(0)), &[]), "");
     }

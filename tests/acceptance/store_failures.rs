@@ -289,6 +289,38 @@ async fn a_batch_answers_for_each_object_and_guesses_for_none() {
 }
 
 #[tokio::test]
+async fn a_failure_without_a_version_is_that_of_what_nothing_else_is_said_of() {
+    let body = "<DeleteResult><Deleted><Key>a</Key><VersionId>1</VersionId></Deleted>\
+        <Error><Key>a</Key><Code>AccessDenied</Code><Message>protected by object lock</Message></Error>\
+        <Deleted><Key>b</Key></Deleted></DeleteResult>";
+    let server = Scripted::start([answer("200 OK", &[], body)]).await;
+    let items = [("a", "1"), ("a", "2"), ("b", "1")];
+    let items = items.map(|(key, version)| DeleteItem { version_id: Some(version), ..DeleteItem::any(key) });
+    let results = server.store.delete_batch("uploads", items.into_iter()).await.unwrap();
+    let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(|error| error.kind)).collect();
+    // A success without its version is nobody's.
+    assert_eq!(kinds, [None, Some(StoreErrorKind::Locked), Some(StoreErrorKind::Unavailable)]);
+}
+
+#[tokio::test]
+async fn what_is_locked_says_until_when() {
+    let until = ("x-amz-object-lock-retain-until-date", "2031-02-03T04:05:06Z");
+    let hold = ("x-amz-object-lock-legal-hold", "ON");
+    let off = ("x-amz-object-lock-legal-hold", "OFF");
+    for (headers, expected) in [
+        (vec![], None),
+        (vec![off], None),
+        (vec![off, until], Some("2031-02-03T04:05:06Z".parse().unwrap())),
+        (vec![until, hold], Some(jiff::Timestamp::MAX)),
+    ] {
+        let mut headers = headers;
+        headers.extend([("etag", E_TAG), ("last-modified", DATE)]);
+        let server = Scripted::start([answer("200 OK", &headers, "")]).await;
+        assert_eq!(server.store.head(&object()).await.unwrap().locked_until, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_ends_early_is_never_a_short_success() {
     let head =
         format!("HTTP/1.1 200 OK\r\netag: {E_TAG}\r\nlast-modified: {DATE}\r\ncontent-length: 10\r\n\r\n");

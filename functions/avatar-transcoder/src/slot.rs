@@ -58,6 +58,7 @@ mod tests {
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .into(),
             tag_count: None,
+            locked_until: None,
         }
     }
 

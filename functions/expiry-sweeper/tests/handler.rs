@@ -212,6 +212,22 @@ async fn what_is_held_by_a_tag_or_by_object_lock_is_kept_and_reported() {
 }
 
 #[tokio::test]
+async fn a_lock_is_found_where_the_store_only_says_no() {
+    let world = World::new();
+    world.fill("a/", 60).await;
+    for n in [1, 2, 40] {
+        world.store.set_locked(&ObjectRef::new("files", format!("a/{n:06}")), true).unwrap();
+    }
+    world.clock.advance(DAY);
+    let store = Hooked::new(world.store.clone(), |_| Hook::Go).with_silent_locks();
+    let answer = sweep_in(&world, store, &json!([rule(&json!({"expire_after": "1d"}))])).await;
+    let outcome = &answer["outcomes"][0];
+    assert_eq!((&outcome["sweep"]["held"], &outcome["sweep"]["errors"]), (&json!(3), &json!(0)), "{outcome}");
+    assert_eq!(world.reported("held").await, ["a/000001", "a/000002", "a/000040"]);
+    assert_eq!(world.keys("files", "").await, ["a/000001", "a/000002", "a/000040"]);
+}
+
+#[tokio::test]
 async fn exclusions_and_sizes_limit_a_rule() {
     let world = World::new();
     for (key, content) in

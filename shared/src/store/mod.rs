@@ -77,6 +77,8 @@ pub struct ObjectMeta {
     pub metadata: Metadata,
     /// How many tags it has, where the store says so (a GET does; `None`: ask for the tags).
     pub tag_count: Option<u32>,
+    /// Until when object lock keeps it from being deleted, as far as the store tells; a legal hold has no end.
+    pub locked_until: Option<Timestamp>,
 }
 
 /// How to read.

@@ -181,7 +181,38 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         self.check_where_no_condition_can(items).await;
         self.delete_batch(items, place).await?;
         self.look_at_failures(items).await;
+        self.look_for_locks(items).await;
         Ok(())
+    }
+
+    /// Finds out whether what the store refused to delete is under object lock, since some stores give no reason. Where
+    /// the first is not, a permission is missing, and nobody asks about the others.
+    async fn look_for_locks(&self, items: &mut Items) {
+        let Items { rows, fates } = items;
+        let rows = &*rows;
+        let is_locked = async |index: usize| {
+            let is_version = rows.action(index) == Some(Action::DeleteVersion);
+            let version_id = rows.version_id(index).filter(|_| is_version).map(str::to_owned);
+            let object = ObjectRef::new(&*self.rule.bucket, rows.key(index)).at_version(version_id);
+            let meta = retrying(|| self.store.head(&object)).await;
+            meta.is_ok_and(|meta| meta.locked_until.is_some_and(|until| until > self.clock.now()))
+        };
+        let mut denied = fates
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, fate)| matches!(fate, Fate::Failed(StoreErrorKind::AccessDenied)));
+        let Some((first, fate)) = denied.next() else { return };
+        if !is_locked(first).await {
+            return;
+        }
+        *fate = Fate::Held(Hold::Lock);
+        let is_locked = &is_locked;
+        let others = denied.map(|(index, fate)| async move {
+            if is_locked(index).await {
+                *fate = Fate::Held(Hold::Lock);
+            }
+        });
+        futures::stream::iter(others).buffered(LOOKUPS_AT_ONCE).collect::<()>().await;
     }
 
     /// Finds out whether what answered with an error is gone all the same: an attempt before, of this loop or

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{
     Call, Capabilities, CopyOptions, DeleteItems, GetOptions, GetResult, ListOptions, ListPage, MemoryStore,
-    ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreResult, Tags,
-    UploadPage, VersionPage,
+    ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind,
+    StoreResult, Tags, UploadPage, VersionPage,
 };
 
 /// What is done with a call.
@@ -26,15 +26,22 @@ pub(crate) struct Hooked {
     pub(crate) inner: MemoryStore,
     hook: Arc<dyn Fn(&Call) -> Hook + Send + Sync>,
     conditional_delete: bool,
+    silent_locks: bool,
 }
 
 impl Hooked {
     pub(crate) fn new(inner: MemoryStore, hook: impl Fn(&Call) -> Hook + Send + Sync + 'static) -> Self {
-        Self { inner, hook: Arc::new(hook), conditional_delete: true }
+        Self { inner, hook: Arc::new(hook), conditional_delete: true, silent_locks: false }
     }
 
     pub(crate) fn without_conditions(mut self) -> Self {
         self.conditional_delete = false;
+        self
+    }
+
+    /// Refuses to delete what is locked without saying why.
+    pub(crate) fn with_silent_locks(mut self) -> Self {
+        self.silent_locks = true;
         self
     }
 
@@ -93,7 +100,13 @@ impl ObjectStore for Hooked {
     ) -> StoreResult<Vec<StoreResult<()>>> {
         assert!(self.conditional_delete || items.clone().all(|item| item.if_match.is_none()));
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
-        self.around(call, self.inner.delete_batch(bucket, items)).await
+        let mut results = self.around(call, self.inner.delete_batch(bucket, items)).await?;
+        for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+            if self.silent_locks && error.kind == StoreErrorKind::Locked {
+                error.kind = StoreErrorKind::AccessDenied;
+            }
+        }
+        Ok(results)
     }
 
     async fn list(&self, bucket: &str, options: ListOptions) -> StoreResult<ListPage> {

@@ -78,6 +78,7 @@ impl Content {
             cache_control: self.cache_control.clone(),
             metadata: self.metadata.clone(),
             tag_count: None,
+            locked_until: version.locked.then_some(Timestamp::MAX),
         }
     }
 }

@@ -1,12 +1,7 @@
 //! Batch deletes: one result per object, and none of them a guess.
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
-use aws_sdk_s3::primitives::SdkBody;
 use aws_sdk_s3::types::{Delete, DeletedObject, Error as S3Error, ObjectIdentifier};
-use bytes::Bytes;
 
 use super::super::{Call, DeleteItem, DeleteItems, Operation, StoreErrorKind, StoreResult};
 use super::config::Dialect;
@@ -29,8 +24,7 @@ pub(super) async fn delete<'n>(
         .quiet(false)
         .build()
         .map_err(|error| call.error(StoreErrorKind::Invalid, "").caused_by(error))?;
-    let mut request =
-        client.delete_objects().bucket(bucket).delete(delete).customize().interceptor(ExactBody);
+    let mut request = client.delete_objects().bucket(bucket).delete(delete).customize();
     if dialect == Dialect::Oss {
         request = request.mutate_request(oss::digest_by_md5);
     }
@@ -42,41 +36,21 @@ pub(super) async fn delete<'n>(
     failed.sort_unstable_by(|one, other| of_failed(one).cmp(&of_failed(other)));
     let result = |item: DeleteItem<'_>| {
         let wanted = identity(Some(item.key), item.version_id);
-        // A failure outweighs a success, should an answer name an object twice.
-        let failure = failed.binary_search_by(|error| of_failed(error).cmp(&wanted)).ok();
-        if let Some(error) = failure.and_then(|at| failed.get(at)) {
+        // A failure outweighs a success, should an answer name an object twice. Some stores tell it without the version,
+        // and then it is that of all versions of the key that nothing else is said of.
+        let failure =
+            |wanted: Identity<'_>| failed.binary_search_by(|error| of_failed(error).cmp(&wanted)).ok();
+        let is_deleted = deleted.binary_search_by(|object| of_deleted(object).cmp(&wanted)).is_ok();
+        let of_its_key = || failure(identity(Some(item.key), None)).filter(|_| !is_deleted);
+        if let Some(error) = failure(wanted).or_else(of_its_key).and_then(|at| failed.get(at)) {
             return Err(item_failure(dialect, &Call::on_item(bucket, &item), error.code(), error.message()));
         }
-        let is_deleted = deleted.binary_search_by(|object| of_deleted(object).cmp(&wanted)).is_ok();
         is_deleted.then_some(()).ok_or_else(|| {
             let detail = "the answer does not name this object";
             Call::on_item(bucket, &item).error(StoreErrorKind::Unavailable, detail)
         })
     };
     Ok(items.map(result).collect())
-}
-
-/// Gives back what of a body's memory is not used. The body was written into a text that doubles when it is full, and
-/// waits for its answer, with those of other batches, in case that it has to be sent once more.
-#[derive(Debug)]
-struct ExactBody;
-
-impl Intercept for ExactBody {
-    fn name(&self) -> &'static str {
-        "exact-body"
-    }
-
-    fn modify_before_retry_loop(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(exact) = context.request().body().bytes().map(Bytes::copy_from_slice) {
-            *context.request_mut().body_mut() = SdkBody::from(exact);
-        }
-        Ok(())
-    }
 }
 
 type Identity<'a> = (&'a str, &'a str);

@@ -24,6 +24,10 @@ pub(super) fn meta_of_head(call: &Call, head: HeadObjectOutput) -> StoreResult<O
         cache_control: head.cache_control,
         metadata: wire::metadata(head.metadata),
         tag_count: wire::count(head.tag_count),
+        locked_until: wire::locked_until(
+            head.object_lock_legal_hold_status.as_ref(),
+            head.object_lock_retain_until_date,
+        ),
     })
 }
 
@@ -64,6 +68,10 @@ pub(super) async fn get(
         cache_control: answer.cache_control,
         metadata: wire::metadata(answer.metadata),
         tag_count: wire::count(answer.tag_count),
+        locked_until: wire::locked_until(
+            answer.object_lock_legal_hold_status.as_ref(),
+            answer.object_lock_retain_until_date,
+        ),
     };
     let body = watched(call.clone(), answer.body, length);
     Ok(GetResult::new(call, meta, length, body))

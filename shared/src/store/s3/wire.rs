@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{EncodingType, Tag, Tagging};
+use aws_sdk_s3::types::{EncodingType, ObjectLockLegalHoldStatus, Tag, Tagging};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -107,6 +107,17 @@ pub(super) fn size(call: &Call, size: Option<i64>) -> StoreResult<u64> {
 /// An answer's count of something.
 pub(super) fn count(count: Option<i32>) -> Option<u32> {
     count.and_then(|count| u32::try_from(count).ok())
+}
+
+/// Until when object lock holds what an answer is about.
+pub(super) fn locked_until(
+    legal_hold: Option<&ObjectLockLegalHoldStatus>,
+    retained_until: Option<DateTime>,
+) -> Option<Timestamp> {
+    if legal_hold == Some(&ObjectLockLegalHoldStatus::On) {
+        return Some(Timestamp::MAX);
+    }
+    retained_until.and_then(|until| Timestamp::from_second(until.secs()).ok())
 }
 
 /// What an answer must have. One that lacks it did not come whole, and is no success.

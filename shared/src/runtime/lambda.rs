@@ -19,7 +19,7 @@ impl From<InvocationError> for Diagnostic {
 }
 
 /// Asks Lambda for events until Lambda ends the process.
-pub(super) async fn run<D, B, BF, H, HF>(environment: Environment, build: B, handle: H) -> ExitCode
+pub(super) async fn run<D, B, BF, H, HF>(mut environment: Environment, build: B, handle: H) -> ExitCode
 where
     D: Debug,
     B: FnOnce(Environment) -> BF,
@@ -27,6 +27,7 @@ where
     H: Fn(Arc<D>, Value, Invocation) -> HF,
     HF: Future<Output = Result<Value, InvocationError>>,
 {
+    check_what_lambda_sets(&mut environment);
     let dependencies = match built(build(environment)).await {
         Ok(dependencies) => dependencies,
         Err(error) => {
@@ -57,6 +58,20 @@ where
     }
 }
 
+/// Notes what is missing of that which Lambda, and whoever stands in for it, sets for a function: the runtime library ends
+/// the process by a panic without it.
+fn check_what_lambda_sets(environment: &mut Environment) {
+    const MEMORY_SIZE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+    for variable in ["AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION"] {
+        if environment.get(variable).is_none() {
+            environment.mistake(variable, false, "a text, as Lambda sets it");
+        }
+    }
+    if !environment.get(MEMORY_SIZE).is_some_and(|memory| memory.parse::<i32>().is_ok()) {
+        environment.mistake(MEMORY_SIZE, false, "megabytes in a whole number, as Lambda sets it");
+    }
+}
+
 /// Tells the platform why the process ends before its first event, so that the invoker sees the
 /// configuration's mistakes and not only that a process exited.
 async fn report_init_error(error: &ConfigError) {
@@ -69,5 +84,32 @@ async fn report_init_error(error: &ConfigError) {
     if let (Ok(request), Ok(client)) = (request, client) {
         // The log has said the same already, should nobody listen.
         let _ = client.call(request).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lambda_sets_is_told_where_it_is_missing() {
+        let of_lambda = [
+            ("AWS_LAMBDA_FUNCTION_NAME", "sweeper"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+        ];
+        let checked = |variables: &[(&'static str, &'static str)]| {
+            let mut environment = Environment::from_iter(variables.iter().copied());
+            check_what_lambda_sets(&mut environment);
+            environment.finish(()).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&of_lambda), Ok(()));
+        for (left_out, (variable, _)) in of_lambda.iter().enumerate() {
+            let mut fewer = of_lambda.to_vec();
+            fewer.remove(left_out);
+            assert!(checked(&fewer).unwrap_err().contains(variable));
+        }
+        let odd = [of_lambda[0], of_lambda[1], ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "a lot")];
+        assert!(checked(&odd).unwrap_err().contains("a lot"));
     }
 }

@@ -206,13 +206,13 @@ async fn put_back(
     }
     let copy = ObjectRef::new(audit_bucket, quarantine_key(folder, row));
     let object = ObjectRef::new(&*row.bucket, &*row.key);
+    // The copy has the same condition, which some stores take no notice of.
+    if let Some(standing) = found(retrying(|| store.head(&object)).await)? {
+        return compared(store, &copy, &standing).await;
+    }
     if !apply {
-        let standing = found(retrying(|| store.head(&object)).await)?;
-        return Ok(match standing {
-            Some(meta) => compared(store, &copy, &meta).await?,
-            None if found(retrying(|| store.head(&copy)).await)?.is_none() => Restored::NoCopy,
-            None => Restored::Planned,
-        });
+        let is_there = found(retrying(|| store.head(&copy)).await)?.is_some();
+        return Ok(if is_there { Restored::Planned } else { Restored::NoCopy });
     }
     let options = CopyOptions { precondition: Precondition::IfAbsent, ..CopyOptions::default() };
     let error = match retrying(|| store.copy(&copy, &object, options.clone())).await {

@@ -9,7 +9,29 @@ use serde_json::json;
 use shared::object_ref::ObjectRef;
 use shared::store::ObjectStore;
 
+use support::hooked::{Hook, Hooked};
 use support::{DAY, World, rule, sweep};
+
+#[tokio::test]
+async fn nothing_newer_is_replaced_where_the_store_copies_without_conditions() {
+    let world = World::new();
+    for key in ["a/1", "a/2"] {
+        world.put(key, "old").await;
+    }
+    world.clock.advance(2 * DAY);
+    let rules = json!([rule(&json!({"expire_after": "1d", "quarantine_before_delete": true}))]);
+    let answer = sweep(&world, &rules).await;
+    world.put("a/2", "new").await;
+    let report = answer["outcomes"][0]["sweep"]["report"].as_str().unwrap();
+    let store = Hooked::new(world.store.clone(), |_| Hook::Go).without_conditional_copy();
+    let report = ObjectRef::parse_uri(report).unwrap();
+    let totals = restore(&store, &report, true, |_, _| ()).await.unwrap();
+    assert_eq!((totals.restored, totals.newer), (1, 1));
+    assert_eq!(
+        (world.read("files", "a/1").await, world.read("files", "a/2").await),
+        ("old".into(), "new".into())
+    );
+}
 
 #[tokio::test]
 async fn a_sweep_that_quarantined_can_be_undone_from_its_report() {

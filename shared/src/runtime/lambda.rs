@@ -67,7 +67,7 @@ fn check_what_lambda_sets(environment: &mut Environment) {
             environment.mistake(variable, false, "a text, as Lambda sets it");
         }
     }
-    if !environment.get(MEMORY_SIZE).is_some_and(|memory| memory.parse::<i32>().is_ok()) {
+    if environment.get(MEMORY_SIZE).is_none_or(|memory| memory.parse::<i32>().is_err()) {
         environment.mistake(MEMORY_SIZE, false, "megabytes in a whole number, as Lambda sets it");
     }
 }

@@ -27,11 +27,18 @@ pub(crate) struct Hooked {
     hook: Arc<dyn Fn(&Call) -> Hook + Send + Sync>,
     conditional_delete: bool,
     silent_locks: bool,
+    conditional_copy: bool,
 }
 
 impl Hooked {
     pub(crate) fn new(inner: MemoryStore, hook: impl Fn(&Call) -> Hook + Send + Sync + 'static) -> Self {
-        Self { inner, hook: Arc::new(hook), conditional_delete: true, silent_locks: false }
+        Self {
+            inner,
+            hook: Arc::new(hook),
+            conditional_delete: true,
+            silent_locks: false,
+            conditional_copy: true,
+        }
     }
 
     pub(crate) fn without_conditions(mut self) -> Self {
@@ -42,6 +49,12 @@ impl Hooked {
     /// Refuses to delete what is locked without saying why.
     pub(crate) fn with_silent_locks(mut self) -> Self {
         self.silent_locks = true;
+        self
+    }
+
+    /// Takes no notice of what has to hold at a copy's destination.
+    pub(crate) fn without_conditional_copy(mut self) -> Self {
+        self.conditional_copy = false;
         self
     }
 
@@ -83,8 +96,11 @@ impl ObjectStore for Hooked {
         &self,
         source: &ObjectRef,
         destination: &ObjectRef,
-        options: CopyOptions,
+        mut options: CopyOptions,
     ) -> StoreResult<PutResult> {
+        if !self.conditional_copy {
+            options.precondition = Precondition::None;
+        }
         let call = Call::on_object(Operation::Copy, destination);
         self.around(call, self.inner.copy(source, destination, options)).await
     }

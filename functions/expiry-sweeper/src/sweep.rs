@@ -385,6 +385,11 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
         self.clock.now() >= self.stop_at
     }
 
+    /// Whether a batch that is begun now would end after that.
+    pub(crate) fn is_over_for_a_batch(&self) -> bool {
+        self.clock.now().checked_add(self.pace.expected()).ok().is_none_or(|end| end >= self.stop_at)
+    }
+
     /// The reports of the rule.
     pub(crate) fn report(&self) -> ReportTarget {
         self.target(self.rule.id.clone())

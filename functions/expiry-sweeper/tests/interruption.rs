@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::store::{Call, FaultStore, ObjectStore, Operation, PutOptions, RecordingStore};
 use support::hooked::{Hook, Hooked};
@@ -557,4 +558,41 @@ async fn a_listing_that_was_left_while_it_deleted_begins_afresh_after_a_day() {
         // What is as old by now goes as well.
         world.check(&[expired, live].concat(), &[]).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_take_long_end_before_the_deadline_all_the_same() {
+    const BATCH: Duration = Duration::from_millis(2200);
+    const SECONDS: i64 = 6;
+    let world = World::new();
+    world.fill("a/", 40_000).await;
+    world.clock.advance(DAY);
+    let store = Hooked::new(world.store.clone(), |call| {
+        let is_batch = call.operation == Operation::DeleteBatch && call.bucket == "files";
+        if is_batch { Hook::Slow(BATCH) } else { Hook::Go }
+    });
+    // The sweep's clock goes as fast as tokio's.
+    let clock = world.clock.clone();
+    let ticking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            clock.advance_by(5);
+        }
+    });
+    let policy = policy(&json!([rule(&json!({"expire_after": "1d"}))]));
+    let variables = [("SWEEP_POLICY", &*policy)];
+    for invocation in 1.. {
+        assert!(invocation < 30, "it does not get on");
+        let before = world.clock.now();
+        let answer = invoke(store.clone(), &world.clock, &variables, &json!({}), SECONDS).await.unwrap();
+        let took = world.clock.now().duration_since(before);
+        assert!(took.as_secs() < SECONDS, "invocation {invocation} took {took:?}");
+        if answer["complete"] == true {
+            assert!(invocation > 1);
+            break;
+        }
+    }
+    ticking.abort();
+    let gone: Vec<_> = (0..40_000).map(|n| format!("a/{n:06}")).collect();
+    world.check(&gone, &[]).await;
 }

@@ -99,7 +99,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
             let mut place = self.pace.place(most).await;
-            if self.is_over() || stopping.load(Ordering::Relaxed) {
+            if self.is_over_for_a_batch() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
             match take(&mut reader, verifier.as_mut(), intent).await {

@@ -6,6 +6,7 @@ use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
+use tokio::time::Instant;
 
 use super::pace::{InFlight, RowsHeld};
 use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
@@ -152,7 +153,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         look_again: bool,
         mut place: InFlight<'p>,
     ) -> Done<'p> {
+        let began = Instant::now();
         let halt = self.delete_all(&mut items, look_again, &mut place).await.err();
+        self.pace.took(began.elapsed());
         let memory = place.land();
         let halt = halt.or_else(|| items.fates.iter().find_map(Fate::unknown));
         let settled = !items.fates.iter().any(|fate| matches!(fate, Fate::Unknown(_)));

@@ -80,7 +80,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             let mut verifier = Verifier::new(self.store, &rule.bucket, &rule.prefix);
             let mut rows = judged.rows.iter().peekable();
             while rows.peek().is_some() {
-                if sweep.is_over() {
+                if sweep.is_over_for_a_batch() {
                     return Err(over());
                 }
                 let batch = batch_of(rule, self.sizes);

@@ -1,7 +1,8 @@
 //! How much is under way: more batches while the store keeps up, half as many when it asks to slow down, and never more
 //! rows than there is memory for.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -25,6 +26,8 @@ pub(crate) struct Pace {
     answers: AtomicUsize,
     /// How often places were taken away.
     halvings: AtomicUsize,
+    /// How long the slowest batch of late took, in milliseconds.
+    slowest: AtomicU64,
 }
 
 /// A place in flight, with memory for its rows, given back when it is dropped.
@@ -50,6 +53,7 @@ impl Default for Pace {
             owed: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             halvings: AtomicUsize::new(0),
+            slowest: AtomicU64::new(0),
         }
     }
 }
@@ -62,6 +66,18 @@ impl Pace {
         let permit = self.places.acquire().await.ok();
         let rows = self.rows.acquire_many(rows).await.ok();
         InFlight { pace: self, permit, rows, halvings: self.halvings.load(Ordering::Relaxed) }
+    }
+
+    /// A batch took so long. One that was slow counts for less with each that follows.
+    pub(super) fn took(&self, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let before = self.slowest.load(Ordering::Relaxed);
+        self.slowest.store(time.max(before - before / 8), Ordering::Relaxed);
+    }
+
+    /// How long a batch that is begun now may take; nothing while none has ended.
+    pub(super) fn expected(&self) -> Duration {
+        Duration::from_millis(self.slowest.load(Ordering::Relaxed))
     }
 
     /// How many places there are, also those that are taken.
@@ -184,6 +200,17 @@ mod tests {
         place.slow_down();
         drop(place);
         assert_eq!(pace.places.available_permits(), 1);
+    }
+
+    #[test]
+    fn a_batch_is_expected_to_take_what_the_slowest_took_of_late() {
+        let pace = Pace::default();
+        let expected = |milliseconds: u64| {
+            pace.took(Duration::from_millis(milliseconds));
+            pace.expected().as_millis()
+        };
+        assert_eq!([100, 800, 100].map(expected), [100, 800, 700]);
+        assert_eq!([100; 40].map(expected)[39], 100);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! A store that lets a test step in before a call, hold a call for ever, or take abilities away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{
@@ -18,6 +19,8 @@ pub(crate) enum Hook {
     Hang,
     /// It is carried out, and never ends.
     HangAfter,
+    /// It is carried out after a while.
+    Slow(Duration),
 }
 
 /// A store with a hook before each call.
@@ -62,6 +65,10 @@ impl Hooked {
         match (self.hook)(&call) {
             Hook::Go => run.await,
             Hook::Hang => std::future::pending().await,
+            Hook::Slow(time) => {
+                tokio::time::sleep(time).await;
+                run.await
+            }
             Hook::HangAfter => {
                 drop(run.await);
                 std::future::pending().await

@@ -45,6 +45,10 @@ impl TestClock {
         self.millisecond.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
 
+    pub(crate) fn advance_by(&self, milliseconds: i64) {
+        self.millisecond.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
     /// The same time, which moves on by `milliseconds` with each question.
     pub(crate) fn stepping(&self, milliseconds: i64) -> Self {
         Self { millisecond: self.millisecond.clone(), step: milliseconds }

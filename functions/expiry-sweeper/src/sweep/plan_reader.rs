@@ -92,7 +92,7 @@ struct Open<'s, S> {
 /// Where the bytes of an object come from.
 enum Source<'s, S> {
     /// The store.
-    Ranges(Ranges<'s, S>),
+    Ranges(Box<Ranges<'s, S>>),
     /// What this invocation has written; the next byte.
     Kept(Outgoing, u64),
 }
@@ -189,7 +189,7 @@ impl<'s, S: ObjectStore> Open<'s, S> {
                     }
                     _ => error.into(),
                 })?;
-                Source::Ranges(ranges.by(FETCHED_BYTES))
+                Source::Ranges(Box::new(ranges.by(FETCHED_BYTES)))
             }
         };
         let (bytes, decoder, rows) = (Bytes::new(), RowDecoder::new(), Vec::new().into_iter());

@@ -93,6 +93,11 @@ impl CdnError {
         }
     }
 
+    /// There was no answer in the time that was left.
+    fn late(distribution_id: &str, action: &'static str) -> Self {
+        Self::new(CdnErrorKind::Unavailable, distribution_id, action, "no answer in the time that was left")
+    }
+
     fn sentence(&self) -> String {
         let Self { distribution_id: id, action, detail, .. } = self;
         let sentence = match self.kind {
@@ -154,7 +159,8 @@ pub struct Invalidated {
 /// # Errors
 /// [`CdnErrorKind::NoSuchDistribution`], [`CdnErrorKind::AccessDenied`], and what remains after several attempts.
 pub async fn check(cdn: &impl Cdn, distribution_id: &str, time_left: Duration) -> Result<(), CdnError> {
-    patiently(time_left, || cdn.check(distribution_id)).await
+    let late = || CdnError::late(distribution_id, cloudfront::READ);
+    patiently(time_left, || cdn.check(distribution_id), late).await
 }
 
 /// Invalidates what was grouped. `sweep` makes the caller references: the sweep's id, the rule's, and the
@@ -178,7 +184,9 @@ pub async fn invalidate(
     for (number, Group { paths, wildcards }) in (1..).zip(grouping.into_groups()) {
         let caller_reference = format!("{sweep}/{number}/{}", digest_of(&paths));
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        match patiently(left, || cdn.invalidate(distribution_id, &caller_reference, &paths)).await {
+        let late = || CdnError::late(distribution_id, cloudfront::INVALIDATE);
+        let invalidate = || cdn.invalidate(distribution_id, &caller_reference, &paths);
+        match patiently(left, invalidate, late).await {
             Ok(id) => {
                 done.ids.push(id);
                 done.paths += paths.len() as u64;
@@ -200,14 +208,21 @@ fn digest_of(paths: &[String]) -> String {
     hex::encode(digest.finalize().get(..4).unwrap_or_default())
 }
 
-async fn patiently<T, F>(time_left: Duration, mut call: impl FnMut() -> F) -> Result<T, CdnError>
+async fn patiently<T, F>(
+    time_left: Duration,
+    mut call: impl FnMut() -> F,
+    late: impl FnOnce() -> CdnError,
+) -> Result<T, CdnError>
 where
     F: Future<Output = Result<T, CdnError>>,
 {
     let deadline = tokio::time::Instant::now() + time_left;
-    let mut attempt = 1;
+    let (mut attempt, mut last) = (1, None);
     loop {
-        match call().await {
+        let Ok(answer) = tokio::time::timeout_at(deadline, call()).await else {
+            return Err(last.unwrap_or_else(late));
+        };
+        match answer {
             Err(error) if attempt < MAX_ATTEMPTS && error.retry_class() == RetryClass::Retryable => {
                 let longest = FIRST_WAIT.saturating_mul(1 << attempt.min(16)).min(LONGEST_WAIT);
                 // Between a half and the whole of it.
@@ -217,6 +232,7 @@ where
                 }
                 tokio::time::sleep(wait).await;
                 attempt += 1;
+                last = Some(error);
             }
             answer => return answer,
         }
@@ -359,6 +375,21 @@ mod tests {
         let (done, error) =
             invalidate(&cdn, "E1", "s1", grouping(1), Duration::from_millis(1)).await.unwrap_err();
         assert_eq!((done, error.reason().code), (Invalidated::default(), "cdn-throttled"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_waited_for_as_long_as_there_is_time() {
+        for (before, code) in [(None, "cdn-unavailable"), (Some(CdnErrorKind::Throttled), "cdn-throttled")] {
+            let (began, mut before) = (tokio::time::Instant::now(), before);
+            let call = || {
+                let failure = before.take().map(|kind| CdnError::new(kind, "E1", cloudfront::READ, ""));
+                async { if let Some(error) = failure { Err(error) } else { std::future::pending().await } }
+            };
+            let answer: Result<(), _> =
+                patiently(MINUTE, call, || CdnError::late("E1", cloudfront::READ)).await;
+            assert_eq!(answer.unwrap_err().reason().code, code);
+            assert_eq!(began.elapsed().as_secs(), 60);
+        }
     }
 
     #[tokio::test]

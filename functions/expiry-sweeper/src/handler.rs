@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::cdn::Cdn;
 use crate::config::{Config, PolicySource};
 use crate::policy::{Mode, Policy, Rule};
 use crate::retry::retrying;
-use crate::sweep::{Progress, Request, RuleEnd, Sizes, Tally, Unwatched};
+use crate::sweep::{Ending, Moment, Progress, Request, RuleEnd, Sizes, Tally, Unwatched};
 
 mod pass;
 
@@ -29,9 +29,6 @@ pub const FUNCTION: &str = "expiry-sweeper";
 
 /// The longest policy that is read.
 const MAX_POLICY_BYTES: u64 = 1 << 20;
-
-/// What is kept of an invocation's time for finishing reports and cursors: a fifth, within these bounds.
-const FINISHING_TIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// What the handler works with, built once in the life of a process.
 pub struct Deps<S, C, D> {
@@ -82,7 +79,9 @@ pub async fn handle<S: ObjectStore, C: Clock, D: Cdn>(
     let is_empty = event.is_null() || event.as_object().is_some_and(serde_json::Map::is_empty);
     let empty = json!({"sweep": {}});
     let delivery = event::normalize(if is_empty { &empty } else { event })?;
-    let ends = match deps.answer(&delivery, invocation).await {
+    let ending = Ending::of(invocation.deadline, invocation.remaining(deps.clock.now()));
+    let answer = ending.before(Moment::Answer, Box::pin(deps.answer(&delivery, invocation, ending))).await;
+    let ends = match answer.unwrap_or_else(|| Err(Unusable::late())) {
         Err(Unusable::Invocation(error)) => return Err(error),
         Err(Unusable::Event(outcome)) => vec![RuleEnd::without_sweep(*outcome, false)],
         Ok(ends) => ends,
@@ -106,18 +105,28 @@ impl Unusable {
         Self::Event(Box::new(Outcome::failed(Reason::new(code, message), RetryClass::Permanent)))
     }
 
+    fn late() -> Self {
+        let message = "the time was over before the store answered; another invocation goes on".to_owned();
+        Self::Invocation(InvocationError { error_type: "Retryable", message })
+    }
+
     fn policy(message: impl Into<String>) -> Self {
         Self::Invocation(InvocationError { error_type: "Policy", message: message.into() })
     }
 }
 
 impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
-    async fn answer(&self, delivery: &Delivery, invocation: &Invocation) -> Result<Vec<RuleEnd>, Unusable> {
+    async fn answer(
+        &self,
+        delivery: &Delivery,
+        invocation: &Invocation,
+        ending: Ending,
+    ) -> Result<Vec<RuleEnd>, Unusable> {
         if let Envelope::DistributedMap { batch_input } = &delivery.envelope {
-            return Ok(vec![self.sweep_batch(delivery, batch_input, invocation).await?]);
+            return Ok(vec![self.sweep_batch(delivery, batch_input, (invocation, ending)).await?]);
         }
         match delivery.records.first().map(|record| &record.content) {
-            Some(Ok(Content::Tick(tick))) => self.sweep_rules(&tick.payload, invocation).await,
+            Some(Ok(Content::Tick(tick))) => self.sweep_rules(&tick.payload, (invocation, ending)).await,
             Some(Ok(Content::Test)) => Ok(vec![RuleEnd::without_sweep(Outcome::of(Status::Accepted), false)]),
             _ => Err(Unusable::event(
                 "not-a-schedule",
@@ -128,7 +137,11 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
 
     // ------------------------------------------------------------------------------------------ rules
 
-    async fn sweep_rules(&self, payload: &Value, invocation: &Invocation) -> Result<Vec<RuleEnd>, Unusable> {
+    async fn sweep_rules(
+        &self,
+        payload: &Value,
+        (invocation, ending): (&Invocation, Ending),
+    ) -> Result<Vec<RuleEnd>, Unusable> {
         // EventBridge Scheduler writes its detail as text.
         let parsed = payload.as_str().map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
         let wanted = parsed.as_ref().unwrap_or(payload).get("rule").cloned();
@@ -146,17 +159,17 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             pass = found.map_err(Unusable::Invocation)?.unwrap_or(pass);
         }
         let sweep_id = pass.sweep_id.clone();
-        let request = self.request(&policy, (&sweep_id, pass.started_at), invocation);
+        let request = self.request(&policy, (&sweep_id, pass.started_at), (invocation, ending));
         let mut ends = Vec::with_capacity(rules.len());
         for rule in rules {
             let started = Instant::now();
             let mut end = if let Some(outcome) = pass.earlier(&rule.id) {
                 RuleEnd::without_sweep(outcome, false)
-            } else if self.clock.now() >= request.stop_at {
+            } else if self.clock.now() >= request.ending.stop_at {
                 let message = "The invocation's time is over; the next one sweeps the rule.";
                 RuleEnd::without_sweep(Outcome::skipped(Reason::new("deadline", message)), true)
             } else {
-                Box::pin(request.run(rule)).await
+                request.run(rule).await
             };
             end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
             if !end.goes_on && !end.outcome.is_retryable() {
@@ -166,7 +179,10 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         }
         if is_whole {
             let is_done = pass.done.len() == policy.rules.len();
-            pass.keep(&self.store, &self.config.audit_bucket, mode, &policy, is_done).await;
+            let kept = pass.keep(&self.store, &self.config.audit_bucket, mode, &policy, is_done);
+            if ending.before(Moment::Note, kept).await.is_none() {
+                tracing::warn!("the store does not answer; the next invocation begins with the first rule");
+            }
         }
         Ok(ends)
     }
@@ -175,7 +191,7 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         &self,
         delivery: &Delivery,
         input: &Value,
-        invocation: &Invocation,
+        (invocation, ending): (&Invocation, Ending),
     ) -> Result<RuleEnd, Unusable> {
         let started = Instant::now();
         let policy = self.policy().await?;
@@ -201,8 +217,8 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         let now = self.clock.now();
         let given = input.get("sweep_id").and_then(Value::as_str).filter(|id| is_plain(id));
         let sweep_id = given.map_or_else(|| sweep_id(now, invocation), str::to_owned);
-        let request = self.request(&policy, (&sweep_id, now), invocation);
-        let mut end = Box::pin(request.run_listed(rule, entries)).await;
+        let request = self.request(&policy, (&sweep_id, now), (invocation, ending));
+        let mut end = request.run_listed(rule, entries).await;
         end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
         if malformed > 0 {
             end.outcome = end.outcome.with("malformed", malformed.into());
@@ -214,10 +230,8 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         &'a self,
         policy: &'a Policy,
         (sweep_id, started_at): (&'a str, Timestamp),
-        invocation: &'a Invocation,
+        (invocation, ending): (&'a Invocation, Ending),
     ) -> Request<'a, S, C, D> {
-        let (least, most) = FINISHING_TIME;
-        let finishing = (invocation.remaining(self.clock.now()) / 5).clamp(least, most);
         Request {
             store: &self.store,
             clock: &self.clock,
@@ -229,7 +243,7 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             confirmed: &self.config.confirmed,
             request_id: &invocation.request_id,
             token: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
-            stop_at: invocation.deadline.checked_sub(finishing).unwrap_or(Timestamp::MIN),
+            ending,
             deadline: invocation.deadline,
             sweep_id,
             started_at,

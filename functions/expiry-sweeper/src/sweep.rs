@@ -32,6 +32,7 @@ mod ahead;
 mod audit;
 mod batch;
 pub mod brake;
+mod ending;
 mod feed;
 mod gone;
 mod ledger;
@@ -48,6 +49,7 @@ mod verify;
 
 pub(crate) use act::{Ended, Intent};
 pub(crate) use audit::Audit;
+pub(crate) use ending::{Ending, Moment};
 pub(crate) use plan::Sink;
 pub use ranges::KeyRange;
 pub(crate) use run::{Request, RuleEnd};
@@ -352,8 +354,7 @@ pub(crate) struct Sweep<'a, S, C> {
     pub(crate) clock: &'a C,
     pub(crate) audit_bucket: &'a str,
     pub(crate) progress: &'a dyn Progress,
-    /// When to stop.
-    pub(crate) stop_at: Timestamp,
+    pub(crate) ending: Ending,
     pub(crate) rule: &'a Rule,
     pub(crate) sizes: Sizes,
     /// The sweep.
@@ -371,23 +372,23 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
         clock: &'a C,
         audit_bucket: &'a str,
         progress: &'a dyn Progress,
-        stop_at: Timestamp,
+        ending: Ending,
         (rule, sizes): (&'a Rule, Sizes),
         (id, started_at): (&str, Timestamp),
     ) -> Self {
         let (id, pace) = (Arc::from(id), pace::Pace::default());
         let names = (Arc::from(&*rule.id), Arc::from(&*rule.bucket));
-        Self { store, clock, audit_bucket, progress, stop_at, rule, sizes, id, started_at, names, pace }
+        Self { store, clock, audit_bucket, progress, ending, rule, sizes, id, started_at, names, pace }
     }
 
     /// Whether it is time to stop.
     pub(crate) fn is_over(&self) -> bool {
-        self.clock.now() >= self.stop_at
+        self.clock.now() >= self.ending.stop_at
     }
 
     /// Whether a batch that is begun now would end after that.
     pub(crate) fn is_over_for_a_batch(&self) -> bool {
-        self.clock.now().checked_add(self.pace.expected()).ok().is_none_or(|end| end >= self.stop_at)
+        self.clock.now().checked_add(self.pace.expected()).ok().is_none_or(|end| end >= self.ending.stop_at)
     }
 
     /// The reports of the rule.

@@ -560,6 +560,17 @@ async fn a_listing_that_was_left_while_it_deleted_begins_afresh_after_a_day() {
     }
 }
 
+/// Lets the sweep's clock go as fast as tokio's.
+fn tick(world: &World) -> tokio::task::JoinHandle<()> {
+    let clock = world.clock.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            clock.advance_by(5);
+        }
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn batches_that_take_long_end_before_the_deadline_all_the_same() {
     const BATCH: Duration = Duration::from_millis(2200);
@@ -571,14 +582,7 @@ async fn batches_that_take_long_end_before_the_deadline_all_the_same() {
         let is_batch = call.operation == Operation::DeleteBatch && call.bucket == "files";
         if is_batch { Hook::Slow(BATCH) } else { Hook::Go }
     });
-    // The sweep's clock goes as fast as tokio's.
-    let clock = world.clock.clone();
-    let ticking = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            clock.advance_by(5);
-        }
-    });
+    let ticking = tick(&world);
     let policy = policy(&json!([rule(&json!({"expire_after": "1d"}))]));
     let variables = [("SWEEP_POLICY", &*policy)];
     for invocation in 1.. {
@@ -595,4 +599,163 @@ async fn batches_that_take_long_end_before_the_deadline_all_the_same() {
     ticking.abort();
     let gone: Vec<_> = (0..40_000).map(|n| format!("a/{n:06}")).collect();
     world.check(&gone, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_does_not_answer_the_invocation_does_and_the_next_one_goes_on() {
+    const SECONDS: i64 = 6;
+    let plain = json!({"expire_after": "1d"});
+    let held = json!({"expire_after": "1d", "hold_tag": "hold=true"});
+    let moved = json!({"expire_after": "1d", "quarantine_before_delete": true});
+    let capped = json!({"expire_after": "1d", "max_deletes": 100_000});
+    let own = json!({"expires_at": "metadata", "expire_after": "1d"});
+    // What is not answered from which call on, with which rule, on a store with conditions or without.
+    let cases = [
+        (Operation::List, 0, &plain, true),
+        (Operation::List, 2, &plain, true),
+        (Operation::List, 1, &capped, true),
+        (Operation::DeleteBatch, 0, &plain, true),
+        (Operation::DeleteBatch, 1, &plain, true),
+        (Operation::DeleteBatch, 3, &capped, true),
+        (Operation::Head, 0, &plain, false),
+        (Operation::Head, 700, &plain, false),
+        (Operation::Head, 300, &own, true),
+        (Operation::GetTags, 0, &held, true),
+        (Operation::GetTags, 450, &held, true),
+        (Operation::Copy, 0, &moved, true),
+        (Operation::Copy, 250, &moved, true),
+        (Operation::Copy, 250, &moved, false),
+        (Operation::Head, 250, &moved, false),
+        (Operation::Put, 0, &plain, true),
+        (Operation::Put, 2, &plain, true),
+        (Operation::Put, 5, &plain, true),
+        (Operation::Get, 1, &plain, true),
+    ];
+    for ((operation, answered, fields, conditional), hook) in
+        cases.into_iter().flat_map(|case| [(case, Hook::Hang), (case, Hook::HangAfter)])
+    {
+        let what = format!("{operation:?} {answered} {hook:?} {fields} {conditional}");
+        let mut world = World::new();
+        world.store = world.store.with_page_size(500);
+        let (expired, live) = filled(&world, 1200, 20).await;
+        let made = AtomicU64::new(0);
+        let hanging = Hooked::new(world.store.clone(), move |call| {
+            let is_meant = call.operation == operation && made.fetch_add(1, Ordering::SeqCst) >= answered;
+            if is_meant { hook } else { Hook::Go }
+        });
+        let hooked = Hooked::new(world.store.clone(), |_| Hook::Go);
+        let (hanging, working) = if conditional {
+            (hanging, hooked)
+        } else {
+            (hanging.without_conditions(), hooked.without_conditions())
+        };
+        let policy = policy(&json!([rule(fields)]));
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let ticking = tick(&world);
+        let before = world.clock.now();
+        let event = json!({});
+        let invoked = Box::pin(invoke(hanging, &world.clock, &variables, &event, SECONDS));
+        let Ok(answer) = tokio::time::timeout(Duration::from_secs(60), invoked).await else {
+            unreachable!("{what} is waited for without end");
+        };
+        let took = world.clock.now().duration_since(before);
+        assert!(took.as_millis() < i128::from(SECONDS) * 1000, "{what} took {took:?}");
+        match answer {
+            Ok(answer) => assert_eq!(answer["complete"], false, "{what}: {answer}"),
+            Err(error) => assert_eq!(error.error_type, "Retryable", "{what}: {error}"),
+        }
+        ticking.abort();
+        world.clock.advance(1000);
+        for invocation in 0.. {
+            assert!(invocation < 5, "{what} does not get on");
+            let answer = invoke(working.clone(), &world.clock, &variables, &json!({}), 900).await.unwrap();
+            if answer["complete"] == true {
+                break;
+            }
+        }
+        world.check(&expired, &live).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_longer_than_an_invocation_gets_on_all_the_same() {
+    let moved = json!({"expire_after": "1d", "quarantine_before_delete": true});
+    let plain = json!({"expire_after": "1d"});
+    for (slow, fields, conditional) in
+        [(Operation::Copy, &moved, true), (Operation::Copy, &moved, false), (Operation::Head, &plain, false)]
+    {
+        let world = World::new();
+        world.fill("a/", 400).await;
+        world.clock.advance(DAY);
+        let store = Hooked::new(world.store.clone(), move |call| {
+            let is_meant = call.operation == slow && (slow == Operation::Copy || call.bucket == "files");
+            if is_meant { Hook::Slow(Duration::from_millis(1900)) } else { Hook::Go }
+        });
+        let store = if conditional { store } else { store.without_conditions() };
+        let policy = policy(&json!([rule(fields)]));
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let ticking = tick(&world);
+        for invocation in 1.. {
+            assert!(invocation < 30, "it does not get on");
+            let before = world.clock.now();
+            // Of each group of a hundred, 32 at once, not half can be asked about in that time.
+            let answer = invoke(store.clone(), &world.clock, &variables, &json!({}), 4).await.unwrap();
+            let took = world.clock.now().duration_since(before);
+            assert!(took.as_millis() < 4000, "invocation {invocation} took {took:?}");
+            if answer["complete"] == true {
+                assert!(invocation > 2, "{invocation}");
+                break;
+            }
+        }
+        ticking.abort();
+        let gone: Vec<_> = (0..400).map(|n| format!("a/{n:06}")).collect();
+        world.check(&gone, &[]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_and_a_batch_of_a_map_too_answer_whatever_hangs() {
+    let world = World::new();
+    let (expired, live) = filled(&world, 300, 3).await;
+    let written = world.clock.now().as_second() - DAY - 1;
+    let items: Vec<_> = expired
+        .iter()
+        .map(|key| json!({"Key": key, "Size": 1, "LastModified": written, "Etag": null}))
+        .collect();
+    let batch = json!({"BatchInput": {"rule": "temp", "sweep_id": "map"}, "Items": items});
+    for (mode, event, operation) in [
+        ("plan", json!({}), Operation::List),
+        ("plan", json!({}), Operation::Put),
+        ("apply", batch.clone(), Operation::List),
+        ("apply", batch.clone(), Operation::DeleteBatch),
+        ("apply", batch.clone(), Operation::Put),
+    ] {
+        let store = Hooked::new(world.store.clone(), move |call| {
+            if call.operation == operation { Hook::HangAfter } else { Hook::Go }
+        });
+        let policy = json!({"version": 1, "mode": mode, "rules": [daily()]}).to_string();
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let invoked = Box::pin(invoke(store, &world.clock, &variables, &event, 6));
+        let Ok(answer) = tokio::time::timeout(Duration::from_secs(6), invoked).await else {
+            unreachable!("{mode} {operation:?} is not answered");
+        };
+        match answer {
+            Ok(answer) => {
+                let outcome = &answer["outcomes"][0];
+                let reason = &outcome["reason"]["code"];
+                assert_eq!(
+                    (&outcome["status"], reason),
+                    (&json!("failed"), &json!("deadline")),
+                    "{mode} {operation:?}"
+                );
+                assert_eq!(answer["complete"], false);
+            }
+            Err(error) => assert_eq!(error.error_type, "Retryable", "{mode} {operation:?}: {error}"),
+        }
+    }
+    let policy = policy(&json!([daily()]));
+    let variables = [("SWEEP_POLICY", &*policy)];
+    let answer = invoke(world.store.clone(), &world.clock, &variables, &batch, 900).await.unwrap();
+    assert_eq!(answer["outcomes"][0]["status"], "swept");
+    world.check(&expired, &live).await;
 }

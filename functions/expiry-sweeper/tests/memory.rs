@@ -247,8 +247,9 @@ impl ObjectStore for Endless {
 /// When the objects are swept, two days after they were written.
 const NOW: Timestamp = Timestamp::constant(1_793_577_600, 0);
 
-/// What is done by then is done for ever: the time of these tests passes when nothing else can happen.
-const LONG: Duration = Duration::from_secs(3600);
+/// When a process dies that has not answered yet, before its deadline: the time of these tests passes when nothing else can
+/// happen.
+const LONG: Duration = Duration::from_secs(600);
 
 fn endless(count: u64, silent: Range<u64>) -> Arc<Endless> {
     let audit = MemoryStore::with_clock(FixedClock(NOW)).with_bucket("audit");

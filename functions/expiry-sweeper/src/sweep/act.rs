@@ -20,7 +20,7 @@ use super::pace::InFlight;
 use super::plan::HOLD_TAG;
 use super::plan_reader::{Group, PlanReader, batch_of, groups_at_once};
 use super::verify::{Standing, Verifier};
-use super::{Acting, Cursor, Halt, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
+use super::{Acting, Cursor, Halt, Moment, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
 use crate::report::{PackedRows, ReportWriter, Row, RowResult, StoredReport, UploadState};
 
@@ -87,7 +87,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     {
         let verifier = (self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
-        let (target, most) = (self.plan_target(), batch_of(self.rule, self.sizes));
+        let capabilities = self.store.capabilities();
+        let (target, most) = (self.plan_target(), batch_of(self.rule, self.sizes, capabilities));
         let is_fresh = |listed_since: Timestamp| {
             let age = self.clock.now().duration_since(listed_since);
             intent == Intent::Delete && age.as_secs() <= PLAN_IS_FRESH.as_secs().cast_signed()
@@ -118,14 +119,22 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let (Taken { items, end, fresh }, place) = taken?;
             Ok::<_, Halt>((self.carry_out(items, !fresh, place).await, end))
         });
-        let most = groups_at_once(self.rule);
+        let most = groups_at_once(self.rule, capabilities);
         let mut carried_out = pin!(carried_out.buffered(most));
         let (mut ready, mut halted, mut all_settled) = (VecDeque::new(), None, true);
+        let mut cut_short = false;
         let mut results = before;
         loop {
             let next = match ready.pop_front() {
                 Some(done) => Some(done),
-                None => carried_out.next().await,
+                None => match self.ending.before(Moment::Flight, carried_out.next()).await {
+                    Some(next) => next,
+                    // What of that took place is found out by whoever goes on.
+                    None => {
+                        (all_settled, cut_short) = (false, true);
+                        None
+                    }
+                },
             };
             let Some(done) = next else { break };
             let (mut done, end) = match done {
@@ -160,7 +169,14 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             // While a part of the report is on its way, the deleting goes on.
             meanwhile(report.append(rows), &mut carried_out, &mut ready, DONE_AT_ONCE).await?;
             results.add(&tally);
-            place = end;
+            if done.cut_short {
+                // What follows may have been begun all the same.
+                (all_settled, cut_short) = (false, true);
+                stopping.store(true, Ordering::Relaxed);
+                place = ledger.after(place, done.len());
+            } else {
+                place = end;
+            }
             if let Some(state) = report.state().filter(|state| state.rows > safe_before) {
                 ledger.change(|cursor, upload| {
                     cursor.tally = cursor.tally.with_results_of(&results);
@@ -177,6 +193,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             // Time was over, and there was no other attempt for that reason.
             Some(halt) if halt.retry == RetryClass::Retryable && self.is_over() => Ended::Over,
             Some(halt) => Ended::Halted(halt),
+            None if cut_short => Ended::Over,
             None if exhausted.load(Ordering::Relaxed) => Ended::Complete,
             None => Ended::Over,
         };

@@ -1,5 +1,7 @@
 //! Deletes one group of rows, and says of each what became of it.
 
+use std::pin::pin;
+
 use futures::StreamExt;
 use jiff::Timestamp;
 use shared::clock::Clock;
@@ -11,7 +13,7 @@ use tokio::time::Instant;
 use super::pace::{InFlight, RowsHeld};
 use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
 use super::verify::{Standing, Verifier, is_same_time};
-use super::{Halt, Sweep, Tally};
+use super::{Halt, Moment, Sweep, Tally};
 use crate::policy::Target;
 use crate::report::{Action, PackedRows, Row, RowResult};
 use crate::restore::quarantine_key;
@@ -79,6 +81,7 @@ impl Fate {
 /// Rows and what is to become of each.
 pub(super) struct Items {
     rows: PackedRows,
+    /// One for each row, but for those at the end for which time was over.
     fates: Vec<Fate>,
 }
 
@@ -96,6 +99,11 @@ impl Items {
     fn waiting(&self) -> impl Iterator<Item = usize> + Clone {
         let waiting = |(index, fate): (usize, &Fate)| matches!(fate, Fate::Delete).then_some(index);
         self.fates.iter().enumerate().filter_map(waiting)
+    }
+
+    /// Whether time was over for some of the rows.
+    fn is_cut_short(&self) -> bool {
+        self.fates.len() < self.rows.len()
     }
 
     /// What a request says of a row.
@@ -117,11 +125,18 @@ pub(super) struct Done<'p> {
     at: Timestamp,
     /// Whether it is known of every row what became of it. If not, the rows must not be reported.
     pub(super) settled: bool,
+    /// Whether time was over for the rest of the group. Nothing is said of that, nor of what follows it.
+    pub(super) cut_short: bool,
     /// Why it makes no sense to go on.
     pub(super) halt: Option<Halt>,
 }
 
 impl Done<'_> {
+    /// How many rows something is said of.
+    pub(super) fn len(&self) -> u64 {
+        self.items.fates.len() as u64
+    }
+
     /// The rows as a report says them, one by one, each with what it adds to the numbers.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Row, Tally)> {
         let Items { rows, fates } = &self.items;
@@ -161,7 +176,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let settled = !items.fates.iter().any(|fate| matches!(fate, Fate::Unknown(_)));
         // The whole request was refused, which `halt` tells.
         let left_alone = halt.as_ref().map_or("not-attempted", |halt| halt.reason.code);
-        Done { items, _memory: memory, left_alone, at: self.clock.now(), settled, halt }
+        let cut_short = items.is_cut_short();
+        Done { items, _memory: memory, left_alone, at: self.clock.now(), settled, cut_short, halt }
     }
 
     async fn delete_all(
@@ -170,15 +186,19 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         look_again: bool,
         place: &mut InFlight<'_>,
     ) -> Result<(), Halt> {
-        if look_again && self.rule.hold_tag.is_some() {
-            let held = async |row: &Row| Ok(self.is_held(row).await?.then_some(Fate::Held(Hold::TagSince)));
-            self.each(items, |_, _| true, held).await;
-        }
-        if self.rule.quarantine {
-            self.each(items, |_, _| true, async |row| self.quarantine(row).await).await;
+        let look_again = look_again && self.rule.hold_tag.is_some();
+        if look_again || self.rule.quarantine {
+            let looked_up = async |row: &Row| {
+                if look_again && self.is_held(row).await? {
+                    return Ok(Some(Fate::Held(Hold::TagSince)));
+                }
+                if self.rule.quarantine { self.quarantine(row).await } else { Ok(None) }
+            };
+            self.each(items, |_, _| true, looked_up, Moment::Stop).await;
         }
         if items.rows.action(0) == Some(Action::AbortUpload) {
-            self.each(items, |_, _| true, async |row| self.abort(row).await).await;
+            let abort = async |row: &Row| self.abort(row).await;
+            self.each(items, |_, _| true, abort, Moment::Stop).await;
             return Ok(());
         }
         self.check_where_no_condition_can(items).await;
@@ -253,12 +273,14 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 
     /// Asks `what` becomes of each row that is to be deleted and is one of `which`, several at once. An error is that
-    /// row's alone. Mostly there is none to ask about, and then nothing is set aside for asking.
+    /// row's alone. Mostly there is none to ask about, and then nothing is set aside for asking. What is not answered at
+    /// `moment` is left out, with all that follows: of a slow store a part is done, instead of all in vain.
     async fn each(
         &self,
         items: &mut Items,
         which: impl Fn(&PackedRows, usize) -> bool,
         what: impl AsyncFn(&Row) -> StoreResult<Option<Fate>>,
+        moment: Moment,
     ) {
         let (what, Items { rows, fates }) = (&what, items);
         let rows = &*rows;
@@ -267,12 +289,22 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             .enumerate()
             .filter(|(index, fate)| matches!(fate, Fate::Delete) && which(rows, *index))
             .map(|(index, fate)| async move {
-                let Some(row) = rows.get(index) else { return };
+                let Some(row) = rows.get(index) else { return index };
                 if let Some(other) = what(&row).await.unwrap_or_else(|error| Some(failed(&error))) {
                     *fate = other;
                 }
+                index
             });
-        futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE).collect::<()>().await;
+        let answered = {
+            let mut asked = pin!(futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE));
+            let mut answered = 0;
+            while let Some(next) = self.ending.before(moment, asked.next()).await {
+                let Some(index) = next else { return };
+                answered = index + 1;
+            }
+            answered
+        };
+        fates.truncate(answered);
     }
 
     /// Copies to the audit bucket what is about to be deleted.
@@ -312,7 +344,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let unconditional = |rows: &PackedRows, index: usize| {
             rows.action(index) != Some(Action::DeleteVersion) && (!conditional || rows.e_tag(index).is_none())
         };
-        self.each(items, unconditional, async |row| {
+        let look = async |row: &Row| {
             let object = ObjectRef::new(&*row.bucket, &*row.key);
             match retrying(|| self.store.head(&object)).await {
                 Ok(meta) => {
@@ -323,8 +355,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Some(Fate::Gone)),
                 Err(error) => Err(error),
             }
-        })
-        .await;
+        };
+        self.each(items, unconditional, look, Moment::Check).await;
     }
 
     async fn delete_batch(&self, items: &mut Items, place: &mut InFlight<'_>) -> Result<(), Halt> {

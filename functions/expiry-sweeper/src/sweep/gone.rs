@@ -1,17 +1,12 @@
 //! Which CDNs have to hear of what a rule deleted.
 
-use std::time::Duration;
-
 use shared::clock::Clock;
 use shared::outcome::RetryClass;
 
-use super::{Halt, Request, Sweep};
+use super::{Halt, Moment, Request, Sweep};
 use crate::cdn::{self, Cdn, CdnError, Grouping};
 use crate::policy::{CdnTarget, Rule};
 use crate::report::{Action, Row};
-
-/// What of an invocation's time is left for the cursor when CDNs have been told.
-const CLOSING_TIME: Duration = Duration::from_millis(500);
 
 /// The keys that went, grouped for each CDN in front of the rule's bucket.
 pub(super) struct Gone<'a> {
@@ -40,7 +35,7 @@ impl<'a> Gone<'a> {
         request: &Request<'_, S, C, D>,
     ) -> Result<(), Halt> {
         for (target, _) in &self.targets {
-            cdn::check(request.cdn, &target.distribution_id, time_left(request)).await?;
+            cdn::check(request.cdn, &target.distribution_id, request.ending.left(Moment::Told)).await?;
         }
         Ok(())
     }
@@ -69,7 +64,7 @@ impl<'a> Gone<'a> {
                 &target.distribution_id,
                 reference,
                 grouping,
-                time_left(request),
+                request.ending.left(Moment::Told),
             )
             .await;
             match told {
@@ -83,11 +78,6 @@ impl<'a> Gone<'a> {
         }
         Ok(())
     }
-}
-
-fn time_left<S, C: Clock, D>(request: &Request<'_, S, C, D>) -> Duration {
-    let left = request.deadline.duration_since(request.clock.now());
-    Duration::try_from(left).unwrap_or_default().saturating_sub(CLOSING_TIME)
 }
 
 impl From<CdnError> for Halt {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio::sync::Mutex;
 
-use super::{Cursor, Halt, Tally};
+use super::{Cursor, Halt, Place, Tally};
 use crate::policy::Rule;
 use crate::report::UploadState;
 
@@ -37,6 +37,11 @@ where
         let (cursor, upload) = &mut *self.safe.borrow_mut();
         change(cursor, upload);
         self.changes.set(self.changes.get() + 1);
+    }
+
+    /// Where the plan goes on after `count` rows from `place` on.
+    pub(super) fn after(&self, place: Place, count: u64) -> Place {
+        self.safe.borrow().0.after(place, count)
     }
 
     /// Writes down what is safe, unless somebody else has just done so.

@@ -28,7 +28,7 @@ use crate::report::{ReportTarget, ReportWriter, RowResult, StoredReport};
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
     pub(crate) async fn run_listed(&'a self, rule: &'a Rule, entries: Vec<ListedEntry>) -> RuleEnd {
-        self.listed(rule, entries).await.unwrap_or_else(RuleEnd::halted)
+        self.in_time(Box::pin(self.listed(rule, entries))).await
     }
 
     async fn listed(&'a self, rule: &'a Rule, mut entries: Vec<ListedEntry>) -> Result<RuleEnd, Halt> {
@@ -83,13 +83,16 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 if sweep.is_over_for_a_batch() {
                     return Err(over());
                 }
-                let batch = batch_of(rule, self.sizes);
+                let batch = batch_of(rule, self.sizes, self.store.capabilities());
                 let group = rows.by_ref().take(batch).collect();
                 let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
                 let done = sweep.carry_out(items, true, sweep.pace.place(batch).await).await;
                 if let (false, Some(halt)) = (done.settled, &done.halt) {
                     // Another attempt finds out.
                     return Err(halt.clone());
+                }
+                if done.cut_short {
+                    return Err(over());
                 }
                 let reported = done.rows().map(|(row, added)| {
                     tally.add(&added);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use shared::object_ref::ObjectRef;
 use shared::outcome::{Reason, RetryClass};
-use shared::store::{ObjectStore, Outgoing, StoreErrorKind};
+use shared::store::{Capabilities, ObjectStore, Outgoing, StoreErrorKind};
 
 use super::feed::{Fed, Feed};
 use super::pace::MOST_AT_ONCE;
@@ -26,25 +26,27 @@ const PLAN_UNREADABLE: &str = "plan-unreadable";
 const SHARES: u64 = 8;
 
 /// The most for rules each of whose deletes costs further requests, so that a group fits into the shortest
-/// invocation.
+/// invocation, and little time passes between a last look at an object and its delete.
 const COSTLY_BATCH: usize = 100;
 
-/// How many groups of such a rule are carried out at once.
+/// How many groups of such a rule are carried out at once; each has many requests in flight, and a process about a thousand
+/// connections at most.
 const COSTLY_AT_ONCE: usize = 6;
 
-fn is_costly(rule: &Rule) -> bool {
-    rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads
+fn is_costly(rule: &Rule, store: Capabilities) -> bool {
+    let is_checked = rule.target() == Target::Objects && !store.conditional_delete;
+    is_checked || rule.quarantine || rule.hold_tag.is_some() || rule.target() == Target::Uploads
 }
 
 /// How many rows of the rule are carried out together at most.
-pub(super) fn batch_of(rule: &Rule, sizes: Sizes) -> usize {
-    if is_costly(rule) { COSTLY_BATCH.min(sizes.batch) } else { sizes.batch }
+pub(super) fn batch_of(rule: &Rule, sizes: Sizes, store: Capabilities) -> usize {
+    if is_costly(rule, store) { COSTLY_BATCH.min(sizes.batch) } else { sizes.batch }
 }
 
 /// How many groups of the rule are under way. Some of them are done and wait for those before them to be reported: large
 /// ones, of which fewer are in flight, so that a slow one does not stop the others.
-pub(super) fn groups_at_once(rule: &Rule) -> usize {
-    if is_costly(rule) { COSTLY_AT_ONCE } else { MOST_AT_ONCE }
+pub(super) fn groups_at_once(rule: &Rule, store: Capabilities) -> usize {
+    if is_costly(rule, store) { COSTLY_AT_ONCE } else { MOST_AT_ONCE }
 }
 
 /// How many of `left` rows are carried out together: less than `most` where there would be less to do than can

@@ -1,5 +1,6 @@
 //! One rule in one invocation: lease, plan, brake, act, report, and the cursor for whoever goes on.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use super::gone::Gone;
 use super::ledger::Ledger;
 use super::plan_reader::PLAN_MISSING;
 use super::{
-    Acting, Audit, CLOCK_BEHIND, Cursor, Ended, Halt, Intent, KeyRange, Phase, Place, PlanFile, Progress,
-    Sink, Sizes, Sweep, Tally,
+    Acting, Audit, CLOCK_BEHIND, Cursor, Ended, Ending, Halt, Intent, KeyRange, Moment, Phase, Place,
+    PlanFile, Progress, Sink, Sizes, Sweep, Tally,
 };
 use crate::cdn::Cdn;
 use crate::lease::{self, Acquisition, Claim, End, LastSweep, Lease};
@@ -49,8 +50,7 @@ pub(crate) struct Request<'a, S, C, D> {
     pub(crate) request_id: &'a str,
     /// What no other invocation has, by which a writer knows its own objects.
     pub(crate) token: String,
-    /// When to stop.
-    pub(crate) stop_at: Timestamp,
+    pub(crate) ending: Ending,
     /// When the platform ends the invocation.
     pub(crate) deadline: Timestamp,
     /// The id of a sweep that begins now.
@@ -115,11 +115,20 @@ enum Reached {
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps `rule`, or goes on with the sweep that another invocation had to leave.
     pub(crate) async fn run(&self, rule: &'a Rule) -> RuleEnd {
-        let ended = match self.mode {
-            Mode::Plan => self.plan(rule).await,
-            Mode::Apply => self.apply(rule).await,
+        match self.mode {
+            Mode::Plan => self.in_time(Box::pin(self.plan(rule))).await,
+            Mode::Apply => self.in_time(Box::pin(self.apply(rule))).await,
+        }
+    }
+
+    /// How a rule ended, or that it did not. Then what was saved last stands, as after a kill.
+    pub(super) async fn in_time(&self, ended: impl Future<Output = Result<RuleEnd, Halt>>) -> RuleEnd {
+        let late = || {
+            let message =
+                "The time was over before the store answered; the next invocation finds out what was done.";
+            Err(Halt { reason: Reason::new("deadline", message), retry: RetryClass::Retryable })
         };
-        ended.unwrap_or_else(RuleEnd::halted)
+        self.ending.before(Moment::Rule, ended).await.unwrap_or_else(late).unwrap_or_else(RuleEnd::halted)
     }
 
     pub(super) fn sweep(&'a self, rule: &'a Rule, (id, started_at): (&str, Timestamp)) -> Sweep<'a, S, C> {
@@ -128,7 +137,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             self.clock,
             self.audit_bucket,
             self.progress,
-            self.stop_at,
+            self.ending,
             (rule, self.sizes),
             (id, started_at),
         )
@@ -411,7 +420,12 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             if listing.is_empty() {
                 return Ok(Ok(true));
             }
-            held.sweep.list_ahead(listing, &mut sink, &feed, &ledger).await
+            let listed = pin!(held.sweep.list_ahead(listing, &mut sink, &feed, &ledger));
+            // What is left out by that is listed again.
+            self.ending.before(Moment::Flight, listed).await.unwrap_or_else(|| {
+                feed.end();
+                Ok(Ok(false))
+            })
         };
         let before = (held.cursor.tally.clone(), place);
         let act = async {

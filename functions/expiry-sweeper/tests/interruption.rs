@@ -7,16 +7,21 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use expiry_sweeper::cdn::RecordingCdn;
+use expiry_sweeper::handler::{Deps, handle};
+use expiry_sweeper::sweep::Sizes;
 use futures::FutureExt;
 use futures::future::join_all;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
+use shared::runtime::Invocation;
 use shared::store::{Call, FaultStore, ObjectStore, Operation, PutOptions, RecordingStore};
 use support::hooked::{Hook, Hooked};
 use support::*;
@@ -758,4 +763,57 @@ async fn a_plan_and_a_batch_of_a_map_too_answer_whatever_hangs() {
     let answer = invoke(world.store.clone(), &world.clock, &variables, &batch, 900).await.unwrap();
     assert_eq!(answer["outcomes"][0]["status"], "swept");
     world.check(&expired, &live).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_store_that_is_slow_faulty_and_late_all_is_in_the_reports_once() {
+    for seed in 0..24 {
+        let cap = if seed % 3 == 0 { Value::Null } else { json!(100_000) };
+        // Reports and plans in one piece, and in many.
+        let sizes = if seed % 2 == 0 {
+            Sizes { batch: 100, least_batch: 20, plan_rows: 700, part_bytes: 20_000 }
+        } else {
+            Sizes::default()
+        };
+        let mut world = World::new();
+        world.store = world.store.with_page_size(200);
+        let (expired, live) = filled(&world, 2500, 20).await;
+        let mut rule = rule(&json!({"expire_after": "1d", "max_deletes": cap}));
+        rule.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let policy = policy(&json!([rule]));
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let calls = Mutex::new(chance.fork());
+        let store = Hooked::new(world.store.clone(), move |_| {
+            let mut chance = calls.lock().unwrap();
+            match chance.u32(..100) {
+                0..2 => Hook::Late(Duration::from_millis(chance.u64(..300))),
+                2 => Hook::HangAfter,
+                3..30 => Hook::Slow(Duration::from_millis(chance.u64(..400))),
+                _ => Hook::Go,
+            }
+        });
+        let ticking = tick(&world);
+        for invocation in 0.. {
+            assert!(invocation < 200, "{seed} does not get on");
+            let deadline = world.clock.now() + SignedDuration::from_secs(6);
+            let invocation = Invocation { request_id: format!("{:032x}", chance.u128(..)), deadline };
+            let faulty = FaultStore::new(store.clone()).random(chance.u64(..), 5);
+            let config = config(&[("SWEEP_POLICY", &*policy)]);
+            let deps =
+                Deps::new(faulty, world.clock.clone(), RecordingCdn::default(), config).in_pieces_of(sizes);
+            // One of five is killed.
+            let life =
+                Duration::from_millis(if chance.u32(..5) == 0 { chance.u64(200..5000) } else { 60_000 });
+            let schedule = json!({});
+            let handled = Box::pin(handle(&deps, &schedule, &invocation));
+            if let Ok(Ok(answer)) = tokio::time::timeout(life, handled).await
+                && answer["complete"] == true
+                && answer["outcomes"][0]["status"] == "swept"
+            {
+                break;
+            }
+        }
+        ticking.abort();
+        world.check(&expired, &live).await;
+    }
 }

@@ -640,11 +640,13 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Leaves the plan of a sweep that was stopped as its report, so that a person sees what it was about.
     async fn publish_plan(&self, held: &mut Held<'_, S, C>) -> Result<(), Halt> {
         let (from, to) = (held.sweep.plan_target(), held.sweep.report());
-        for (number, file) in (1..).zip(&held.cursor.plan) {
+        // Behind the reports of what the sweep did before, should it have begun more than once.
+        for (number, file) in (held.next_report..).zip(&held.cursor.plan) {
             let source = ObjectRef::new(&*from.bucket, from.key(file.number));
             let report = ObjectRef::new(&*to.bucket, to.key(number));
             retrying(|| self.store.copy(&source, &report, shared::store::CopyOptions::default())).await?;
             held.cursor.reports.push(report.to_string());
+            held.next_report = number + 1;
         }
         self.clear_plan(held).await;
         held.cursor.plan.clear();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::object_ref::{ETag, ObjectRef};
+use shared::object_ref::{ETag, ETagRef, ObjectRef};
 use shared::store::{
-    Call, Capabilities, CopyOptions, DeleteItems, GetOptions, GetResult, ListOptions, ListPage, MemoryStore,
-    ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult, StoreErrorKind,
-    StoreResult, Tags, UploadPage, VersionPage,
+    Call, Capabilities, CopyOptions, DeleteItem, DeleteItems, GetOptions, GetResult, ListOptions, ListPage,
+    MemoryStore, ObjectMeta, ObjectStore, Operation, Outgoing, Precondition, PutOptions, PutResult,
+    StoreErrorKind, StoreResult, Tags, UploadPage, VersionPage,
 };
 
 /// What is done with a call.
@@ -21,6 +21,9 @@ pub(crate) enum Hook {
     HangAfter,
     /// It is carried out after a while.
     Slow(Duration),
+    /// It never ends, and is carried out after a while all the same, also when nobody waits for it any more: a write, such as
+    /// a store still had in its queue. Other calls are not carried out.
+    Late(Duration),
 }
 
 /// A store with a hook before each call.
@@ -62,9 +65,33 @@ impl Hooked {
     }
 
     async fn around<T>(&self, call: Call, run: impl Future<Output = T>) -> T {
+        self.take(call, run, |_| {}).await
+    }
+
+    /// The same for what may be carried out when nobody waits for it.
+    async fn write<T: Send>(&self, call: Call, run: impl Future<Output = T> + Send + 'static) -> T {
+        self.take(call, run, |(run, delay)| {
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                drop(run.await);
+            });
+        })
+        .await
+    }
+
+    async fn take<T, F: Future<Output = T>>(
+        &self,
+        call: Call,
+        run: F,
+        late: impl FnOnce((F, Duration)),
+    ) -> T {
         match (self.hook)(&call) {
             Hook::Go => run.await,
             Hook::Hang => std::future::pending().await,
+            Hook::Late(delay) => {
+                late((run, delay));
+                std::future::pending().await
+            }
             Hook::Slow(time) => {
                 tokio::time::sleep(time).await;
                 run.await
@@ -96,7 +123,12 @@ impl ObjectStore for Hooked {
         body: impl Into<Outgoing> + Send,
         options: PutOptions,
     ) -> StoreResult<PutResult> {
-        self.around(Call::on_object(Operation::Put, object), self.inner.put(object, body, options)).await
+        let (call, body) = (Call::on_object(Operation::Put, object), body.into());
+        self.write(call, {
+            let (store, object) = (self.inner.clone(), object.clone());
+            async move { store.put(&object, body, options).await }
+        })
+        .await
     }
 
     async fn copy(
@@ -123,7 +155,21 @@ impl ObjectStore for Hooked {
     ) -> StoreResult<Vec<StoreResult<()>>> {
         assert!(self.conditional_delete || items.clone().all(|item| item.if_match.is_none()));
         let call = Call::on_bucket(Operation::DeleteBatch, bucket);
-        let mut results = self.around(call, self.inner.delete_batch(bucket, items)).await?;
+        let owned: Vec<_> = items
+            .map(|DeleteItem { key, version_id, if_match }| {
+                (key.to_owned(), version_id.map(str::to_owned), if_match.map(ETagRef::owned))
+            })
+            .collect();
+        let (store, bucket) = (self.inner.clone(), bucket.to_owned());
+        let delete = async move {
+            let items = owned.iter().map(|(key, version_id, if_match)| DeleteItem {
+                key,
+                version_id: version_id.as_deref(),
+                if_match: if_match.as_ref().map(ETag::borrowed),
+            });
+            store.delete_batch(&bucket, items).await
+        };
+        let mut results = self.write(call, delete).await?;
         for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
             if self.silent_locks && error.kind == StoreErrorKind::Locked {
                 error.kind = StoreErrorKind::AccessDenied;
@@ -188,7 +234,13 @@ impl ObjectStore for Hooked {
         precondition: Precondition,
     ) -> StoreResult<PutResult> {
         let call = Call::on_object(Operation::CompleteUpload, object);
-        self.around(call, self.inner.complete_upload(object, upload_id, parts, precondition)).await
+        let (store, object, upload_id) = (self.inner.clone(), object.clone(), upload_id.to_owned());
+        let parts = parts.to_vec();
+        self.write(
+            call,
+            async move { store.complete_upload(&object, &upload_id, &parts, precondition).await },
+        )
+        .await
     }
 
     async fn abort_upload(&self, object: &ObjectRef, upload_id: &str) -> StoreResult<()> {

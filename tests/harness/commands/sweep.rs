@@ -10,7 +10,7 @@ use expiry_sweeper::config::Config;
 use expiry_sweeper::handler::{Deps, handle};
 use expiry_sweeper::policy::Rule;
 use expiry_sweeper::sweep::{Progress, Tally};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use shared::clock::{Clock, SystemClock};
@@ -74,7 +74,8 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     let config = Config::read(&mut environment);
     let store = S3Store::new(S3Config::read(&mut environment));
     let cdn = CloudFront::connect(&CloudFrontConfig::read(&mut environment)).await;
-    let deps = environment.finish(Deps::new(store, SystemClock, cdn, config))?.watched_by(Bar::new());
+    let bar = Bar::new();
+    let deps = environment.finish(Deps::new(store, SystemClock, cdn, config))?.watched_by(bar.clone());
 
     let event = match arguments.rule {
         None => json!({"sweep": {}}),
@@ -84,7 +85,9 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
         // A terminal has no deadline; a day is one that no lease outlives.
         let deadline = SystemClock.now() + SignedDuration::from_hours(24);
         let invocation = Invocation { request_id: format!("{:08x}-terminal", fastrand::u32(..)), deadline };
-        let answer = Box::pin(handle(&deps, &event, &invocation)).await?;
+        let answer = Box::pin(handle(&deps, &event, &invocation)).await;
+        bar.0.finish_and_clear();
+        let answer = answer?;
         if answer["complete"] == true {
             return Ok(show(&answer));
         }
@@ -149,37 +152,83 @@ fn show(answer: &Value) -> ExitCode {
     code
 }
 
-/// A bar for whoever watches.
+/// Shows whoever watches how a rule gets on: how much was listed, and a bar once something is deleted of what is due.
+#[derive(Clone)]
 struct Bar(ProgressBar);
 
 impl Bar {
+    const LISTING: &str = "{spinner} {prefix}: {msg} [{elapsed}]";
+    const DELETING: &str = "{spinner} {prefix}: {bar:30} {msg} [{elapsed}]";
+
     fn new() -> Self {
-        let style = ProgressStyle::with_template("{spinner} {prefix}: {msg} [{elapsed}]");
-        Self(ProgressBar::no_length().with_style(style.unwrap_or(ProgressStyle::default_spinner())))
+        Self(ProgressBar::no_length().with_style(Self::style(Self::LISTING)))
+    }
+
+    fn style(template: &str) -> ProgressStyle {
+        ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_spinner())
+    }
+
+    fn tell(&self, tally: &Tally) {
+        let Tally { scanned, expired, deleted, deleted_bytes, .. } = *tally;
+        let [scanned, due, gone] = [scanned, expired, deleted].map(HumanCount);
+        self.0.set_message(if self.0.length().is_none() {
+            format!("{scanned} scanned, {due} due")
+        } else {
+            self.0.set_length(expired);
+            format!("{gone} of {due} deleted, {}", view::bytes(deleted_bytes))
+        });
+        self.0.tick();
     }
 }
 
 impl Progress for Bar {
     fn begun(&self, rule: &Rule) {
+        self.0.set_message("");
+        self.0.set_style(Self::style(Self::LISTING));
+        self.0.unset_length();
         self.0.set_prefix(rule.id.clone());
+        self.0.reset();
     }
 
     fn scanned(&self, _: &Rule, tally: &Tally) {
-        self.0.tick();
-        self.0.set_message(format!(
-            "{} scanned, {} due",
-            HumanCount(tally.scanned),
-            HumanCount(tally.expired)
-        ));
+        self.tell(tally);
     }
 
     fn deleted(&self, _: &Rule, tally: &Tally) {
-        self.0.tick();
-        self.0.set_message(format!(
-            "{} of {} deleted, {}",
-            HumanCount(tally.deleted),
-            HumanCount(tally.expired),
-            HumanBytes(tally.deleted_bytes)
-        ));
+        if self.0.length().is_none() {
+            self.0.set_style(Self::style(Self::DELETING));
+            self.0.set_length(tally.expired);
+        }
+        self.0.set_position(tally.deleted + tally.changed + tally.held + tally.errors);
+        self.tell(tally);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expiry_sweeper::policy::Policy;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_has_a_bar_once_something_of_it_is_deleted() {
+        let rules = r#"{"version": 1, "rules": [{"id": "temp", "bucket": "files", "prefix": "a/", "expire_after": "1d"}]}"#;
+        let policy = Policy::parse(rules, "audit").unwrap();
+        let rule = &policy.rules[0];
+        let bar = Bar::new();
+        let shown = || (bar.0.message(), bar.0.position(), bar.0.length());
+        let mut tally = Tally { scanned: 2000, expired: 1500, ..Tally::default() };
+        bar.begun(rule);
+        bar.scanned(rule, &tally);
+        assert_eq!(bar.0.prefix(), "temp");
+        assert_eq!(shown(), ("2,000 scanned, 1,500 due".to_owned(), 0, None));
+        (tally.deleted, tally.deleted_bytes, tally.changed) = (740, 81_000, 10);
+        bar.deleted(rule, &tally);
+        assert_eq!(shown(), ("740 of 1,500 deleted, 81.0 kB".to_owned(), 750, Some(1500)));
+        // More is found while it deletes.
+        bar.scanned(rule, &Tally { expired: 1600, ..tally });
+        assert_eq!(shown(), ("740 of 1,600 deleted, 81.0 kB".to_owned(), 750, Some(1600)));
+        bar.begun(rule);
+        assert_eq!(shown(), (String::new(), 0, None));
     }
 }

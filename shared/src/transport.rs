@@ -160,12 +160,10 @@ fn failure(error: legacy::Error) -> ConnectorError {
     match cause::<hyper::Error>(&error) {
         // The request's body could not be had.
         Some(hyper) if hyper.is_user() => ConnectorError::user(error.into()),
-        // The server hung up before it answered.
-        Some(hyper) if hyper.is_incomplete_message() => {
-            ConnectorError::other(error.into(), Some(ErrorKind::TransientError))
-        }
         Some(hyper) if hyper.is_closed() || hyper.is_canceled() => ConnectorError::io(error.into()),
         _ if io.is_some() => ConnectorError::io(error.into()),
+        // The server hung up before it answered, or what it said was no answer.
+        Some(_) => ConnectorError::other(error.into(), Some(ErrorKind::TransientError)),
         _ => ConnectorError::other(error.into(), None),
     }
 }

@@ -209,6 +209,30 @@ async fn a_store_that_is_not_there_may_come_back() {
 }
 
 #[tokio::test]
+async fn a_store_that_hangs_up_or_babbles_may_have_done_what_was_asked() {
+    let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: 900\r\n\r\n<Delete";
+    for said in [
+        "",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\ndate: ",
+        begun,
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        "\0\0\0\0\r\n\r\n",
+    ] {
+        let server = Scripted::start([Answer::Bytes(said.to_owned())]).await;
+        let item = DeleteItem::any("u/a.png");
+        let error = server.store.delete_batch("uploads", [item].into_iter()).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Unavailable, "{said:?}: {error}");
+        let error = server.store.put(&object(), Bytes::from_static(b"x"), PutOptions::default()).await;
+        if said != begun {
+            assert_eq!(error.unwrap_err().kind, StoreErrorKind::Unavailable, "{said:?}");
+        }
+        // Each was tried again.
+        assert!(server.requests().len() >= 4, "{said:?}: {} requests", server.requests().len());
+    }
+}
+
+#[tokio::test]
 async fn a_create_only_write_whose_answer_was_lost_meets_itself() {
     let lost = Answer::Stall(String::new());
     let refused = xml_error("412 Precondition Failed", "PreconditionFailed", "…");

@@ -309,6 +309,20 @@ async fn two_faults_at_any_two_calls_are_overcome() {
 }
 
 #[tokio::test]
+async fn what_was_refused_and_is_gone_all_the_same_is_in_the_reports() {
+    let (world, expired, live) = due().await;
+    let batches = AtomicU64::new(0);
+    let store = Hooked::new(world.store.clone(), |_| Hook::Go)
+        .refusing_what_it_did(move || batches.fetch_add(1, Ordering::SeqCst) == 2);
+    let answer = sweep_in(&world, store, &rules()).await;
+    let outcome = &answer["outcomes"][0];
+    assert_eq!((&outcome["status"], &outcome["reason"]["code"]), (&json!("failed"), &json!("access-denied")));
+    world.clock.advance(1000);
+    until_complete(&world, &rules()).await;
+    world.check(&expired, &live).await;
+}
+
+#[tokio::test]
 async fn an_object_that_is_written_again_with_the_same_content_before_the_sweep_goes_on_is_kept() {
     let (world, mut expired, mut live) = due().await;
     // Killed before its first delete: the plan stands.
@@ -792,6 +806,8 @@ async fn of_a_store_that_is_slow_faulty_and_late_all_is_in_the_reports_once() {
                 _ => Hook::Go,
             }
         });
+        let keys = Mutex::new(chance.fork());
+        let store = store.with_errors_inside(move |_| keys.lock().unwrap().u32(..50) == 0);
         let ticking = tick(&world);
         for invocation in 0.. {
             assert!(invocation < 200, "{seed} does not get on");

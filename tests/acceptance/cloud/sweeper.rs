@@ -202,7 +202,8 @@ async fn two_hundred_thousand_objects_on_a_bad_day() {
     };
     hit(Fault::Throttle, None, 0.05);
     hit(Fault::ErrorInside200, Some("DeleteObjects"), 0.02);
-    hit(Fault::CloseAfterEffect, Some("DeleteObjects"), 0.02);
+    // So many that the SDK's own attempts come to an end.
+    hit(Fault::CloseAfterEffect, Some("DeleteObjects"), 0.08);
     let replaced = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
     let over = Arc::new(AtomicBool::new(false));
     let replacer = tokio::spawn({

@@ -202,10 +202,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             return Ok(());
         }
         self.check_where_no_condition_can(items).await;
-        self.delete_batch(items, place).await?;
-        self.look_at_failures(items).await;
+        let deleted = self.delete_batch(items, place).await;
+        self.look_at_failures(items, deleted.is_err()).await;
         self.look_for_locks(items).await;
-        Ok(())
+        deleted
     }
 
     /// Finds out whether what the store refused to delete is under object lock, since some stores give no reason. Where
@@ -240,15 +240,17 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 
     /// Finds out whether what answered with an error is gone all the same: an attempt before, of this loop or
     /// of the store's own, may have had its effect without an answer. What failed and is gone would be missing from
-    /// the reports, as no listing names it again.
-    async fn look_at_failures(&self, items: &mut Items) {
+    /// the reports, as no listing names it again. `refused` is whether that was the answer to the whole request.
+    async fn look_at_failures(&self, items: &mut Items, refused: bool) {
         let mut verifier = (self.rule.target() == Target::Objects)
             .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
         for (index, fate) in items.fates.iter_mut().enumerate() {
-            let Fate::Failed(kind) = *fate else { continue };
-            if kind.retry_class() == RetryClass::Permanent {
-                continue;
-            }
+            let kind = match *fate {
+                Fate::Failed(kind) if kind.retry_class() == RetryClass::Retryable => kind,
+                // Of versions each would be a request.
+                Fate::Delete if refused && verifier.is_some() => StoreErrorKind::Unavailable,
+                _ => continue,
+            };
             let Some(row) = items.rows.get(index) else { continue };
             let standing = match &mut verifier {
                 Some(verifier) => verifier.standing(&row).await,
@@ -264,7 +266,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
             };
             *fate = match standing {
-                Ok(Standing::Same) => Fate::Failed(kind),
+                Ok(Standing::Same) => *fate,
                 Ok(Standing::Gone) => Fate::Gone,
                 Ok(Standing::Changed) => Fate::Changed,
                 Err(_) => Fate::Unknown(kind),

@@ -1,5 +1,6 @@
 //! A store that lets a test step in before a call, hold a call for ever, or take abilities away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Hooked {
     conditional_delete: bool,
     silent_locks: bool,
     conditional_copy: bool,
+    fails: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    refuses: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Hooked {
@@ -44,6 +47,8 @@ impl Hooked {
             conditional_delete: true,
             silent_locks: false,
             conditional_copy: true,
+            fails: None,
+            refuses: None,
         }
     }
 
@@ -61,6 +66,19 @@ impl Hooked {
     /// Takes no notice of what has to hold at a copy's destination.
     pub(crate) fn without_conditional_copy(mut self) -> Self {
         self.conditional_copy = false;
+        self
+    }
+
+    /// Answers an error of their own for these keys of a batch, and leaves them.
+    pub(crate) fn with_errors_inside(mut self, fails: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.fails = Some(Arc::new(fails));
+        self
+    }
+
+    /// Deletes these batches and refuses them all the same, as where an attempt was carried out that nobody heard of, and
+    /// the next one was refused.
+    pub(crate) fn refusing_what_it_did(mut self, refuses: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.refuses = Some(Arc::new(refuses));
         self
     }
 
@@ -160,16 +178,32 @@ impl ObjectStore for Hooked {
                 (key.to_owned(), version_id.map(str::to_owned), if_match.map(ETagRef::owned))
             })
             .collect();
-        let (store, bucket) = (self.inner.clone(), bucket.to_owned());
+        let (store, bucket, fails) = (self.inner.clone(), bucket.to_owned(), self.fails.clone());
         let delete = async move {
-            let items = owned.iter().map(|(key, version_id, if_match)| DeleteItem {
+            let (failed, others): (Vec<_>, Vec<_>) = owned
+                .into_iter()
+                .enumerate()
+                .partition(|(_, (key, ..))| fails.as_ref().is_some_and(|fails| fails(key)));
+            let items = others.iter().map(|(_, (key, version_id, if_match))| DeleteItem {
                 key,
                 version_id: version_id.as_deref(),
                 if_match: if_match.as_ref().map(ETag::borrowed),
             });
-            store.delete_batch(&bucket, items).await
+            let answers = store.delete_batch(&bucket, items).await?;
+            let mut results: BTreeMap<usize, StoreResult<()>> =
+                others.iter().map(|(index, _)| *index).zip(answers).collect();
+            results.extend(failed.into_iter().map(|(index, (key, ..))| {
+                let call = Call::on_object(Operation::DeleteBatch, &ObjectRef::new(&*bucket, key));
+                (index, Err(call.error(StoreErrorKind::Unavailable, "InternalError")))
+            }));
+            Ok(results.into_values().collect::<Vec<_>>())
         };
+        let refused = self.refuses.as_ref().is_some_and(|refuses| refuses());
+        let refusal = call.error(StoreErrorKind::AccessDenied, "AccessDenied");
         let mut results = self.write(call, delete).await?;
+        if refused {
+            return Err(refusal);
+        }
         for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
             if self.silent_locks && error.kind == StoreErrorKind::Locked {
                 error.kind = StoreErrorKind::AccessDenied;

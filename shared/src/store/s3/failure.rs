@@ -20,11 +20,14 @@ where
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (StoreErrorKind::Timeout, chain(&error))
         }
-        // Nobody could be reached, or there are no credentials to begin with; the chain says which.
-        SdkError::DispatchFailure(failure) if failure.is_io() => (StoreErrorKind::Unavailable, chain(&error)),
+        // Nobody could be reached, or the connection ended before an answer came, so that what was asked may have been done.
+        SdkError::DispatchFailure(failure) if failure.is_io() || failure.as_other().is_some() => {
+            (StoreErrorKind::Unavailable, chain(&error))
+        }
         SdkError::DispatchFailure(_) if Unreadable::is_behind(&error) => {
             (StoreErrorKind::Unavailable, chain(&error))
         }
+        // There are no credentials to begin with, or what was asked makes no request; the chain says which.
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => {
             (StoreErrorKind::Invalid, chain(&error))
         }

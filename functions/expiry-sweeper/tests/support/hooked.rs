@@ -27,6 +27,9 @@ pub(crate) enum Hook {
     Late(Duration),
 }
 
+/// What is decided about a key of a batch.
+type OfKey = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// A store with a hook before each call.
 #[derive(Clone)]
 pub(crate) struct Hooked {
@@ -35,7 +38,7 @@ pub(crate) struct Hooked {
     conditional_delete: bool,
     silent_locks: bool,
     conditional_copy: bool,
-    fails: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    fails: Option<OfKey>,
     refuses: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 

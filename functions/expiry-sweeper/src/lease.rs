@@ -78,7 +78,7 @@ pub struct Progress {
     pub summary: RuleSummary,
     /// The number of the report that comes next.
     pub next_report: u32,
-    /// By what the reports of this invocation are known as its own.
+    /// By what the reports of this invocation are known as its own; `None` once all that it knew is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
     /// The report in the writing, should its writer die.

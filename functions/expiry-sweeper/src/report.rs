@@ -30,7 +30,7 @@ pub use parts::UploadState;
 pub use read::{ReadError, RowDecoder, Rows, read_rows};
 pub(crate) use stored::{DECODED_BYTES, FETCHED_BYTES, StoredError, StoredReport};
 pub use summary::{RuleSummary, SummaryError, SummaryReason, SweepSummary, read_summary, write_summary};
-pub use writer::{ReportFile, ReportTarget, ReportWriter};
+pub use writer::{Left, ReportFile, ReportTarget, ReportWriter};
 
 /// The names of the columns, in their order.
 pub const COLUMNS: [&str; 14] = [

@@ -308,6 +308,46 @@ async fn two_faults_at_any_two_calls_are_overcome() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_report_that_appears_when_another_invocation_has_gone_on_is_none() {
+    for event in ["schedule", "batch"] {
+        let (world, expired, live) = due().await;
+        let written = world.clock.now().as_second() - DAY - 1;
+        let item = |key| json!({"Key": key, "Size": 1, "LastModified": written, "Etag": null});
+        let items: Vec<_> = expired.iter().map(item).collect();
+        let event = match event {
+            "batch" => json!({"BatchInput": {"rule": "temp", "sweep_id": "map"}, "Items": items}),
+            _ => json!({}),
+        };
+        let policy = policy(&rules());
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let late = Hooked::new(world.store.clone(), |call| {
+            let is_report = call.operation == Operation::Put
+                && call.key.as_deref().is_some_and(|key| key.ends_with(".csv") && !key.contains(".plan"));
+            if is_report { Hook::Late(Duration::from_secs(5)) } else { Hook::Go }
+        });
+        let first = Box::pin(invoke(late, &world.clock, &variables, &event, 900));
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), first).await.is_err(),
+            "its report does not come"
+        );
+        assert!(world.keys("files", "a/old").await.is_empty());
+        world.clock.advance(1000);
+        // Whoever goes on has looked for a report, and is not at its end when there is one.
+        let slow = Hooked::new(world.store.clone(), |call| {
+            let is_look = call.operation == Operation::List && call.bucket == "files";
+            if is_look { Hook::Slow(Duration::from_secs(8)) } else { Hook::Go }
+        });
+        for _ in 0..3 {
+            let answer = invoke(slow.clone(), &world.clock, &variables, &event, 900).await;
+            if answer.is_ok_and(|answer| answer["outcomes"][0]["status"] == "swept") {
+                break;
+            }
+        }
+        world.check(&expired, &live).await;
+    }
+}
+
 #[tokio::test]
 async fn what_was_refused_and_is_gone_all_the_same_is_in_the_reports() {
     let (world, expired, live) = due().await;
@@ -800,7 +840,7 @@ async fn of_a_store_that_is_slow_faulty_and_late_all_is_in_the_reports_once() {
         let store = Hooked::new(world.store.clone(), move |_| {
             let mut chance = calls.lock().unwrap();
             match chance.u32(..100) {
-                0..2 => Hook::Late(Duration::from_millis(chance.u64(..300))),
+                0..2 => Hook::Late(Duration::from_millis(chance.u64(..9000))),
                 2 => Hook::HangAfter,
                 3..30 => Hook::Slow(Duration::from_millis(chance.u64(..400))),
                 _ => Hook::Go,

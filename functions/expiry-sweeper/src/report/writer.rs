@@ -63,6 +63,15 @@ pub struct ReportFile {
     pub content: Option<Outgoing>,
 }
 
+/// What a writer has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// The report of this number.
+    Report(u32, ObjectRef),
+    /// Nothing. This number is the first that is free.
+    Nothing(u32),
+}
+
 /// A report in the writing.
 ///
 /// Rows are appended in groups, and a group never ends up in two parts: what [`ReportWriter::state`] tells
@@ -76,6 +85,8 @@ pub struct ReportWriter<'s, S> {
     scratch: Vec<u8>,
     rows: u64,
     rows_sent: u64,
+    /// Whether it takes no other name than its first.
+    only_here: bool,
 }
 
 impl<'s, S: ObjectStore> ReportWriter<'s, S> {
@@ -86,7 +97,15 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         let object = ObjectRef::new(&*target.bucket, target.key(number));
         let parts = PartWriter::new(object, token, CONTENT_TYPE);
         let scratch = header();
-        Self { store, target, number, parts, scratch, rows: 0, rows_sent: 0 }
+        Self { store, target, number, parts, scratch, rows: 0, rows_sent: 0, only_here: false }
+    }
+
+    /// The same under its first name or not at all: if that is taken, it is not written, and the error is of kind
+    /// [`StoreErrorKind::PreconditionFailed`].
+    #[must_use]
+    pub fn only_here(mut self) -> Self {
+        self.only_here = true;
+        self
     }
 
     /// The same in parts of at least `bytes` bytes, which not every store takes.
@@ -165,6 +184,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         }
         for _ in 0..MAX_NAMES {
             match retrying(|| self.store.head(&self.parts.object)).await {
+                Ok(_) if self.only_here => return Err(self.no_name()),
                 Ok(_) => self.next_name(),
                 // Who may not list is told 403 of what is not there; the completion's condition decides then.
                 Err(error)
@@ -204,7 +224,7 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
             if error.kind != StoreErrorKind::PreconditionFailed || self.parts.is_begun() {
                 return Err(error);
             }
-            if names == MAX_NAMES {
+            if self.only_here || names == MAX_NAMES {
                 return Err(self.no_name());
             }
             names += 1;
@@ -215,27 +235,40 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         Ok(Some(ReportFile { object, number: self.number, rows: self.rows, size_bytes, content }))
     }
 
-    /// The report from `number` on that the writer with `token` has finished, and its number. Names may be
-    /// taken by an earlier sweep of the rule under the same id.
+    /// What the writer with `token` has finished from `number` on. Names may be taken by an earlier sweep of the rule
+    /// under the same id.
     ///
     /// # Errors
     /// What the store says after several attempts.
-    pub async fn find(
-        store: &S,
-        target: &ReportTarget,
-        number: u32,
-        token: &str,
-    ) -> StoreResult<Option<(u32, ObjectRef)>> {
-        for number in (number.max(1)..).take(MAX_NAMES as usize) {
+    pub async fn find(store: &S, target: &ReportTarget, number: u32, token: &str) -> StoreResult<Left> {
+        let first = number.max(1);
+        for number in (first..).take(MAX_NAMES as usize) {
             let object = ObjectRef::new(&*target.bucket, target.key(number));
             match retrying(|| store.head(&object)).await {
-                Ok(meta) if PartWriter::is_by(&meta.metadata, token) => return Ok(Some((number, object))),
+                Ok(meta) if PartWriter::is_by(&meta.metadata, token) => {
+                    return Ok(Left::Report(number, object));
+                }
                 Ok(_) => {}
-                Err(error) if error.kind == StoreErrorKind::NotFound => break,
+                Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(Left::Nothing(number)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(Left::Nothing(first.saturating_add(MAX_NAMES)))
+    }
+
+    /// Takes the name of report `number`, so that nobody else's report can appear there any more, as one that was on its way
+    /// when its writer died. Answers whether it was free.
+    ///
+    /// # Errors
+    /// What the store says after several attempts.
+    pub async fn close(store: &'s S, target: &ReportTarget, number: u32, token: &str) -> StoreResult<bool> {
+        let mut writer = Self::open(store, target.clone(), number, token);
+        writer.push_scratch()?;
+        match writer.parts.finish(store).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind == StoreErrorKind::PreconditionFailed => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Finishes the report of an invocation that died, as far as it had come. `false` where its upload is
@@ -339,6 +372,44 @@ mod tests {
         }
         assert_eq!(writer.finish().await.unwrap().unwrap().number, 3);
         assert_eq!(keys(&store, "sweeps/2026-11-21/s1/temp.csv").await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn a_report_that_may_only_stand_here_does_not_stand_elsewhere() {
+        for rows in [groups(), vec![vec![row("b")]]] {
+            let store = audit();
+            let mut writer = ReportWriter::open(&store, target(), 1, "t2").only_here();
+            let mut written = Ok(());
+            for (n, group) in rows.iter().enumerate() {
+                if n == 0 {
+                    assert!(ReportWriter::close(&store, &target(), 1, "t1").await.unwrap());
+                }
+                written = written.and(writer.append(group).await);
+            }
+            let error = match written {
+                Ok(()) => writer.finish().await.unwrap_err(),
+                Err(error) => error,
+            };
+            assert_eq!(error.kind, StoreErrorKind::PreconditionFailed);
+            assert!(keys(&store, &target().key(1)).await.is_empty());
+            assert!(store.head(&ObjectRef::new("audit", target().key(2))).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn where_a_name_is_closed_a_report_that_was_on_its_way_does_not_appear() {
+        let store = audit();
+        let target = target();
+        assert_eq!(ReportWriter::find(&store, &target, 1, "t1").await.unwrap(), Left::Nothing(1));
+        assert!(ReportWriter::close(&store, &target, 1, "t2").await.unwrap());
+        let mut late = ReportWriter::open(&store, target.clone(), 1, "t1").only_here();
+        late.append(&[row("a")]).await.unwrap();
+        late.finish().await.unwrap_err();
+        assert_eq!(ReportWriter::find(&store, &target, 1, "t1").await.unwrap(), Left::Nothing(2));
+        // Whoever is told so asks again.
+        assert!(!ReportWriter::close(&store, &target, 1, "t3").await.unwrap());
+        let own = ReportWriter::find(&store, &target, 1, "t2").await.unwrap();
+        assert_eq!(own, Left::Report(1, ObjectRef::new("audit", target.key(1))));
     }
 
     #[tokio::test]

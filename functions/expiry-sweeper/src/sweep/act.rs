@@ -22,7 +22,7 @@ use super::plan_reader::{Group, PlanReader, batch_of, groups_at_once};
 use super::verify::{Standing, Verifier};
 use super::{Acting, Cursor, Halt, Moment, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
-use crate::report::{PackedRows, ReportWriter, Row, RowResult, StoredReport, UploadState};
+use crate::report::{Left, PackedRows, ReportWriter, Row, RowResult, StoredReport, UploadState};
 
 /// How the deleting of an invocation ended.
 pub(crate) enum Ended {
@@ -55,6 +55,14 @@ pub(super) struct Acted {
     pub(super) results: Tally,
     /// Whether it is known what became of everything that was asked for; if not, `place` stands before it.
     pub(super) settled: bool,
+}
+
+/// What an invocation that died has left.
+pub(super) struct TakenOver {
+    /// The number of its report.
+    pub(super) report: Option<u32>,
+    /// The number of the report that comes next.
+    pub(super) next_report: u32,
 }
 
 /// Rows, each with what is to become of it.
@@ -201,41 +209,49 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 
     /// Takes over the report of an invocation that died, as far as it is safe at the store: moves the cursor
-    /// behind its rows, and answers its number. `None` where there is none. `number` is where that invocation
-    /// began to look for a free name, `writer` is by what its reports are known.
-    pub(crate) async fn take_over(
+    /// behind its rows. `number` is where that invocation began to look for a free name, `writer` is by what its reports
+    /// are known, and `token` by what ours are.
+    pub(super) async fn take_over(
         &self,
         cursor: &mut Cursor,
         number: u32,
         (writer, upload): (Option<&str>, Option<&UploadState>),
+        token: &str,
         mut deleted: impl FnMut(&Row),
-    ) -> Result<Option<u32>, Halt> {
-        let Phase::Acting(acting) = cursor.phase.clone() else { return Ok(None) };
+    ) -> Result<TakenOver, Halt> {
+        let nothing = TakenOver { report: None, next_report: number };
+        let Phase::Acting(acting) = cursor.phase.clone() else { return Ok(nothing) };
         let (number, object) = match (upload, writer) {
             (Some(state), _) => {
                 if !ReportWriter::salvage(self.store, self.audit_bucket, state).await? {
                     // Its parts are gone, so that the rows are written once more from where it began.
                     cursor.tally = cursor.tally.with_results_of(&acting.before);
                     cursor.phase = Phase::Acting(Acting { place: acting.begun, clean: false, ..acting });
-                    return Ok(None);
+                    return Ok(nothing);
                 }
                 let mut numbers = number..;
                 let number = numbers.find(|number| self.report().key(*number) == state.key);
                 (number.unwrap_or_default(), ObjectRef::new(self.audit_bucket, &*state.key))
             }
-            (None, Some(writer)) => {
+            (None, Some(writer)) => loop {
                 match ReportWriter::find(self.store, &self.report(), number, writer).await? {
-                    Some(found) => found,
-                    None => return Ok(None),
+                    Left::Report(number, object) => break (number, object),
+                    // It may be on its way, and what is reported from here on would stand there as well.
+                    Left::Nothing(free) => {
+                        if ReportWriter::close(self.store, &self.report(), free, token).await? {
+                            return Ok(TakenOver { report: None, next_report: free + 1 });
+                        }
+                    }
                 }
-            }
-            (None, None) => (number, ObjectRef::new(self.audit_bucket, self.report().key(number))),
+            },
+            // Whoever it was has reported what it knew.
+            (None, None) => return Ok(nothing),
         };
         let mut tally = cursor.tally.with_results_of(&acting.before);
         let mut rows = 0;
         let mut reported = match StoredReport::open(self.store, &object).await {
             Ok(report) => pin!(report.rows()),
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(nothing),
             Err(error) => return Err(error.into()),
         };
         while let Some(row) = reported.next().await {
@@ -254,7 +270,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         cursor.phase = Phase::Acting(Acting { begun: place, before, place, clean: false, ..acting });
         cursor.tally = tally;
         cursor.reports.push(object.to_string());
-        Ok(Some(number))
+        Ok(TakenOver { report: Some(number), next_report: number + 1 })
     }
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::outcome::{Outcome, Reason, RetryClass, Status};
-use shared::store::{ListedEntry, ObjectStore, StoreErrorKind};
+use shared::store::{ListedEntry, ObjectStore, StoreError, StoreErrorKind};
 
 use super::act::fates;
 use super::gone::Gone;
@@ -65,9 +65,11 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         if reports == 0 {
             tally = judged.tally;
         }
-        let mut report = ReportWriter::open(self.store, target, reports + 1, &self.token);
+        let report = ReportWriter::open(self.store, target, reports + 1, &self.token);
+        // The report of an attempt that was given up may still appear there.
+        let mut report = report.only_here();
         if self.mode == Mode::Plan {
-            report.append(judged.rows.iter()).await?;
+            report.append(judged.rows.iter()).await.map_err(overtaken)?;
         } else {
             if let Some(most) = rule.caps.max_deletes.filter(|most| planned > *most) {
                 let message =
@@ -101,7 +103,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     }
                     row
                 });
-                report.append(reported).await?;
+                report.append(reported).await.map_err(overtaken)?;
                 if done.halt.is_some() {
                     halted = done.halt;
                     break;
@@ -110,7 +112,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             // Before the report, whose existence says that the batch is done.
             gone.invalidate_as(self, &format!("{}/{}", self.sweep_id, report_name)).await?;
         }
-        let file = report.finish().await?;
+        let file = report.finish().await.map_err(overtaken)?;
         let report = file.map(|file| file.object.to_string()).unwrap_or_default();
         let end = self.listed_end(&sweep, &tally, &report);
         Ok(match halted {
@@ -176,6 +178,15 @@ struct Reported {
     tally: Tally,
     /// The keys that need no other attempt.
     settled: BTreeSet<String>,
+}
+
+/// Where another attempt has reported meanwhile, the next one begins with what that says.
+fn overtaken(error: StoreError) -> Halt {
+    if error.kind != StoreErrorKind::PreconditionFailed {
+        return error.into();
+    }
+    let message = "Another attempt at the batch has reported meanwhile.";
+    Halt { reason: Reason::new("overtaken", message), retry: RetryClass::Retryable }
 }
 
 /// What tells batches apart: the digest of what is in them.

@@ -372,13 +372,15 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let mut gone = Gone::of(self.cdn_targets, rule);
         if !acting.clean {
             let left = (writer.as_deref(), upload.as_ref());
-            let taken_over =
-                held.sweep.take_over(&mut held.cursor, held.next_report, left, |row| gone.add(row)).await?;
-            if let Some(number) = taken_over {
+            let taken_over = held
+                .sweep
+                .take_over(&mut held.cursor, held.next_report, left, &self.token, |row| gone.add(row))
+                .await?;
+            if let Some(number) = taken_over.report {
                 // Whoever wrote it may not have come so far.
                 gone.invalidate(self, &held.sweep, number).await?;
-                held.next_report = number + 1;
             }
+            held.next_report = taken_over.next_report;
         }
         if held.sweep.is_over() {
             return Ok(Reached::Deadline);
@@ -486,7 +488,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             Reached::End => End::Finished(self.last_of(&held)),
             // Nothing was begun that would have to be gone on with.
             Reached::Halted(_) if held.cursor.phase == Phase::default() => End::Untouched,
-            _ => End::Interrupted(Box::new(self.saved(&held, None))),
+            // What is known is reported, so that nobody has to look for a report.
+            _ => End::Interrupted(Box::new(lease::Progress { writer: None, ..self.saved(&held, None) })),
         };
         lease.release(self.store, self.clock.now(), end).await?;
         if complete {

@@ -48,14 +48,17 @@ pub(crate) struct Arguments {
     /// Who sweeps.
     #[arg(long, value_delimiter = ',', default_value = "expiry-sweeper,rclone,rclone-server-time,s5cmd", num_args = 1..)]
     tools: Vec<Tool>,
-    /// How often each tool sweeps each number of objects; the middle one counts. By default up to five times,
-    /// where that is soon done.
+    /// How often each tool sweeps each number of objects; the middle one counts, of two the slower. By default once, and
+    /// up to five times until that has taken a minute.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: Option<u8>,
 }
 
-/// How many objects a tool deletes in all rounds of a size, about.
-const OBJECTS_IN_ROUNDS: usize = 30_000;
+/// How often a tool sweeps a number of objects at most, unless it is told.
+const MOST_ROUNDS: usize = 5;
+
+/// How long a tool has to have swept a number of objects in all, so that it does not once more, unless it is told.
+const ENOUGH: Duration = Duration::from_secs(60);
 
 /// How old every object is at least: an S3 server dates an object at its upload, in whole seconds.
 const WAIT: Duration = Duration::from_millis(2_500);
@@ -91,17 +94,17 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     let mut rows = Vec::new();
     let mut turn = 0;
     for &objects in &arguments.objects {
-        let rounds =
-            arguments.rounds.map_or_else(|| (OBJECTS_IN_ROUNDS / objects.max(1)).clamp(1, 5), usize::from);
+        let rounds = arguments.rounds.map_or(MOST_ROUNDS, usize::from);
         let mut runs = Vec::new();
         for round in 1..=rounds {
             // Nobody is always the first, or the last.
             let mut order = arguments.tools.clone();
             order.rotate_left(turn % arguments.tools.len());
             turn += 1;
+            order.retain(|tool| arguments.rounds.is_some() || swept_for(*tool, &runs) < ENOUGH);
             for tool in order {
                 let bucket = format!("sweep-{objects}-{}", tool.id());
-                eprintln!("{objects} objects are put for {}, round {round} of {rounds}.", tool.name());
+                eprintln!("{objects} objects are put for {}, round {round}.", tool.name());
                 buckets.fill(&bucket, objects).await?;
                 tokio::time::sleep(WAIT).await;
                 proxy.take();
@@ -131,11 +134,16 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long a tool has swept in all its runs.
+fn swept_for(tool: Tool, runs: &[(Tool, Measured, Counts)]) -> Duration {
+    runs.iter().filter(|run| run.0 == tool).map(|run| run.1.elapsed).sum()
+}
+
 /// The run of a tool that took the middle of the times, with the most memory of all.
 fn middle(objects: usize, tool: Tool, runs: &[(Tool, Measured, Counts)]) -> Option<Row> {
     let mut own: Vec<_> = runs.iter().filter(|run| run.0 == tool).collect();
     own.sort_by_key(|run| run.1.elapsed);
-    let (_, measured, counts) = *own.get((own.len().checked_sub(1)?) / 2)?;
+    let (_, measured, counts) = *own.get(own.len() / 2)?;
     let between = (own.first()?.1.elapsed, own.last()?.1.elapsed);
     let peak_rss_bytes = own.iter().filter_map(|run| run.1.peak_rss_bytes).max();
     Some(Row { objects, tool, measured: Measured { peak_rss_bytes, ..*measured }, counts: *counts, between })

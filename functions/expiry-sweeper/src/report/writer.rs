@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use shared::object_ref::ObjectRef;
-use shared::store::{ObjectStore, Outgoing, StoreError, StoreErrorKind, StoreResult};
+use shared::store::{ObjectMeta, ObjectStore, Outgoing, StoreError, StoreErrorKind, StoreResult};
 
 use super::parts::{self, PartWriter, UploadState};
 use super::{Row, encode, header};
@@ -68,8 +68,8 @@ pub struct ReportFile {
 pub enum Left {
     /// The report of this number.
     Report(u32, ObjectRef),
-    /// Nothing. This number is the first that is free.
-    Nothing(u32),
+    /// Nothing, and nothing comes any more: the name of this number, the first that was free, is taken now.
+    Closed(u32),
 }
 
 /// A report in the writing.
@@ -235,38 +235,43 @@ impl<'s, S: ObjectStore> ReportWriter<'s, S> {
         Ok(Some(ReportFile { object, number: self.number, rows: self.rows, size_bytes, content }))
     }
 
-    /// What the writer with `token` has finished from `number` on. Names may be taken by an earlier sweep of the rule
-    /// under the same id.
+    /// What `writer` has finished from `number` on. Names may be taken by an earlier sweep of the rule under the same id.
+    /// Where there is nothing, the name that it would have is taken by `token`: its report may still be on its way, and
+    /// cannot appear any more.
     ///
     /// # Errors
-    /// What the store says after several attempts.
-    pub async fn find(store: &S, target: &ReportTarget, number: u32, token: &str) -> StoreResult<Left> {
+    /// What the store says after several attempts; of kind [`StoreErrorKind::PreconditionFailed`] where no name is free.
+    pub async fn find_or_close(
+        store: &'s S,
+        target: &ReportTarget,
+        number: u32,
+        (writer, token): (&str, &str),
+    ) -> StoreResult<Left> {
         let first = number.max(1);
         for number in (first..).take(MAX_NAMES as usize) {
-            let object = ObjectRef::new(&*target.bucket, target.key(number));
-            match retrying(|| store.head(&object)).await {
-                Ok(meta) if PartWriter::is_by(&meta.metadata, token) => {
-                    return Ok(Left::Report(number, object));
+            let mut closing = Self::open(store, target.clone(), number, token);
+            let mut standing = closing.standing().await?;
+            if standing.is_none() {
+                closing.push_scratch()?;
+                match closing.parts.finish(store).await {
+                    Ok(()) => return Ok(Left::Closed(number)),
+                    Err(error) if error.kind != StoreErrorKind::PreconditionFailed => return Err(error),
+                    // It arrived in this moment, whosever it is.
+                    Err(error) => standing = Some(closing.standing().await?.ok_or(error)?),
                 }
-                Ok(_) => {}
-                Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(Left::Nothing(number)),
-                Err(error) => return Err(error),
+            }
+            if standing.is_some_and(|meta| PartWriter::is_by(&meta.metadata, writer)) {
+                return Ok(Left::Report(number, closing.parts.object));
             }
         }
-        Ok(Left::Nothing(first.saturating_add(MAX_NAMES)))
+        Err(Self::open(store, target.clone(), first, token).no_name())
     }
 
-    /// Takes the name of report `number`, so that nobody else's report can appear there any more, as one that was on its way
-    /// when its writer died. Answers whether it was free.
-    ///
-    /// # Errors
-    /// What the store says after several attempts.
-    pub async fn close(store: &'s S, target: &ReportTarget, number: u32, token: &str) -> StoreResult<bool> {
-        let mut writer = Self::open(store, target.clone(), number, token);
-        writer.push_scratch()?;
-        match writer.parts.finish(store).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind == StoreErrorKind::PreconditionFailed => Ok(false),
+    /// What stands under the report's name.
+    async fn standing(&self) -> StoreResult<Option<ObjectMeta>> {
+        match retrying(|| self.store.head(&self.parts.object)).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -382,7 +387,8 @@ mod tests {
             let mut written = Ok(());
             for (n, group) in rows.iter().enumerate() {
                 if n == 0 {
-                    assert!(ReportWriter::close(&store, &target(), 1, "t1").await.unwrap());
+                    let left = ReportWriter::find_or_close(&store, &target(), 1, ("t2", "t1")).await;
+                    assert_eq!(left.unwrap(), Left::Closed(1));
                 }
                 written = written.and(writer.append(group).await);
             }
@@ -400,16 +406,27 @@ mod tests {
     async fn where_a_name_is_closed_a_report_that_was_on_its_way_does_not_appear() {
         let store = audit();
         let target = target();
-        assert_eq!(ReportWriter::find(&store, &target, 1, "t1").await.unwrap(), Left::Nothing(1));
-        assert!(ReportWriter::close(&store, &target, 1, "t2").await.unwrap());
+        let found = async |tokens| ReportWriter::find_or_close(&store, &target, 1, tokens).await.unwrap();
+        assert_eq!(found(("t1", "t2")).await, Left::Closed(1));
         let mut late = ReportWriter::open(&store, target.clone(), 1, "t1").only_here();
         late.append(&[row("a")]).await.unwrap();
         late.finish().await.unwrap_err();
-        assert_eq!(ReportWriter::find(&store, &target, 1, "t1").await.unwrap(), Left::Nothing(2));
-        // Whoever is told so asks again.
-        assert!(!ReportWriter::close(&store, &target, 1, "t3").await.unwrap());
-        let own = ReportWriter::find(&store, &target, 1, "t2").await.unwrap();
-        assert_eq!(own, Left::Report(1, ObjectRef::new("audit", target.key(1))));
+        assert_eq!(found(("t1", "t3")).await, Left::Closed(2));
+        for (writer, number) in [("t2", 1), ("t3", 2)] {
+            let own = Left::Report(number, ObjectRef::new("audit", target.key(number)));
+            assert_eq!(found((writer, "t4")).await, own);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_every_name_is_taken_by_others_that_is_an_error() {
+        let store = audit();
+        let target = target();
+        let found = async || ReportWriter::find_or_close(&store, &target, 1, ("t1", "t2")).await;
+        for number in 1..=MAX_NAMES {
+            assert_eq!(found().await.unwrap(), Left::Closed(number));
+        }
+        assert_eq!(found().await.unwrap_err().kind, StoreErrorKind::PreconditionFailed);
     }
 
     #[tokio::test]

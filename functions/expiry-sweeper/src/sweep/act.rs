@@ -233,17 +233,13 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 let number = numbers.find(|number| self.report().key(*number) == state.key);
                 (number.unwrap_or_default(), ObjectRef::new(self.audit_bucket, &*state.key))
             }
-            (None, Some(writer)) => loop {
-                match ReportWriter::find(self.store, &self.report(), number, writer).await? {
-                    Left::Report(number, object) => break (number, object),
-                    // It may be on its way, and what is reported from here on would stand there as well.
-                    Left::Nothing(free) => {
-                        if ReportWriter::close(self.store, &self.report(), free, token).await? {
-                            return Ok(TakenOver { report: None, next_report: free + 1 });
-                        }
-                    }
+            (None, Some(writer)) => {
+                match ReportWriter::find_or_close(self.store, &self.report(), number, (writer, token)).await?
+                {
+                    Left::Report(number, object) => (number, object),
+                    Left::Closed(number) => return Ok(TakenOver { report: None, next_report: number + 1 }),
                 }
-            },
+            }
             // Whoever it was has reported what it knew.
             (None, None) => return Ok(nothing),
         };

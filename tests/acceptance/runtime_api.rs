@@ -291,6 +291,16 @@ async fn a_binary_that_is_not_there_is_told_with_what_builds_it() {
 }
 
 #[tokio::test]
+async fn a_binary_is_found_by_a_path_that_is_relative_to_here() {
+    let here = std::env::current_dir().unwrap();
+    let way_up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let config = echo_config();
+    let binary = way_up.join(config.binary.strip_prefix("/").unwrap());
+    let function = Function::start(FunctionConfig { binary, ..config }).unwrap();
+    assert!(function.invoke(json!({"do": "answer", "bytes": 2})).await.ok().is_some());
+}
+
+#[tokio::test]
 async fn an_answer_beyond_lambdas_limit_fails_the_invocation() {
     let function = echo();
     let fits = function.invoke(json!({"do": "answer", "bytes": 6 << 20})).await;

@@ -44,7 +44,9 @@ impl Process {
     /// Starts the binary, and does not wait for it.
     pub(super) async fn spawn(config: &FunctionConfig) -> io::Result<Self> {
         let (api, said) = RuntimeApi::start(&config.name).await?;
-        let mut command = Command::new(&config.binary);
+        // It runs in its own folder, where a relative path would lead elsewhere.
+        let binary = std::path::absolute(&config.binary)?;
+        let mut command = Command::new(&binary);
         command
             .env_clear()
             .envs(config.variables(&api.authority()))
@@ -54,7 +56,7 @@ impl Process {
             // A group of its own: Ctrl-C in the terminal is for whoever runs the cloud.
             .process_group(0)
             .kill_on_drop(true);
-        if let Some(directory) = config.binary.parent().filter(|d| d.is_dir()) {
+        if let Some(directory) = binary.parent().filter(|d| d.is_dir()) {
             command.current_dir(directory);
         }
         let mut child = command.spawn()?;

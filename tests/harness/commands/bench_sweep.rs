@@ -5,6 +5,7 @@ mod proxy;
 mod seaweedfs;
 mod tools;
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tools::{Measured, Tool};
 /// What is measured, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// SeaweedFS's `weed`; it is started for the run, in a temporary folder.
+    /// SeaweedFS's `weed`; it is started for each round, in a temporary folder.
     #[arg(long, required_unless_present = "endpoint")]
     weed: Option<PathBuf>,
     /// An S3 server of yours in its place. Buckets named sweep-OBJECTS-TOOL are made there, filled unless
@@ -63,6 +64,9 @@ const ENOUGH: Duration = Duration::from_secs(60);
 /// How old every object is at least: an S3 server dates an object at its upload, in whole seconds.
 const WAIT: Duration = Duration::from_millis(2_500);
 
+/// What one sweep of a tool took.
+type Run = (Tool, Measured, Counts);
+
 /// One tool at one size: the run that took the middle of the times.
 struct Row {
     objects: usize,
@@ -74,23 +78,6 @@ struct Row {
 }
 
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
-    // It ends when it is dropped.
-    let server = match &arguments.weed {
-        Some(weed) => Some(SeaweedFs::start(weed).await?),
-        None => None,
-    };
-    let endpoint = server.as_ref().map_or_else(
-        || Endpoint {
-            url: arguments.endpoint.clone().unwrap_or_default(),
-            access_key_id: arguments.access_key_id.clone().unwrap_or_default(),
-            secret_access_key: arguments.secret_access_key.clone().unwrap_or_default(),
-        },
-        SeaweedFs::endpoint,
-    );
-    let proxy = Proxy::start(&endpoint.url).await?;
-    let buckets = Buckets::at(&endpoint);
-    buckets.make(tools::AUDIT).await?;
-    let through = Endpoint { url: proxy.url(), ..endpoint };
     let mut rows = Vec::new();
     let mut turn = 0;
     for &objects in &arguments.objects {
@@ -102,21 +89,10 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
             order.rotate_left(turn % arguments.tools.len());
             turn += 1;
             order.retain(|tool| arguments.rounds.is_some() || swept_for(*tool, &runs) < ENOUGH);
-            for tool in order {
-                let bucket = format!("sweep-{objects}-{}", tool.id());
-                eprintln!("{objects} objects are put for {}, round {round}.", tool.name());
-                buckets.fill(&bucket, objects).await?;
-                tokio::time::sleep(WAIT).await;
-                proxy.take();
-                let measured = tool.run(&arguments, &through, &bucket, objects).await?;
-                let counts = proxy.take();
-                let left = buckets.count(&bucket).await?;
-                if left != 0 {
-                    return Err(format!("{} left {left} of {objects} objects", tool.name()).into());
-                }
-                eprintln!("{} took {:.2} s.", tool.name(), measured.elapsed.as_secs_f64());
-                runs.push((tool, measured, counts));
+            if order.is_empty() {
+                break;
             }
+            runs.extend(sweep_once(&arguments, objects, order, round).await?);
         }
         rows.extend(arguments.tools.iter().filter_map(|tool| middle(objects, *tool, &runs)));
         // The next size takes ten times as long; nobody has to wait for it to see this one.
@@ -134,13 +110,57 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One round: every tool of `order` sweeps `objects` objects, on one server. That is a new one, as far as we start it, since
+/// what earlier rounds have left behind (files to be compacted, a store full of deleted names) slows it down.
+async fn sweep_once(
+    arguments: &Arguments,
+    objects: usize,
+    order: Vec<Tool>,
+    round: usize,
+) -> Result<Vec<Run>, Box<dyn Error + Send + Sync>> {
+    // It ends when it is dropped.
+    let server = match &arguments.weed {
+        Some(weed) => Some(SeaweedFs::start(weed).await?),
+        None => None,
+    };
+    let endpoint = server.as_ref().map_or_else(
+        || Endpoint {
+            url: arguments.endpoint.clone().unwrap_or_default(),
+            access_key_id: arguments.access_key_id.clone().unwrap_or_default(),
+            secret_access_key: arguments.secret_access_key.clone().unwrap_or_default(),
+        },
+        SeaweedFs::endpoint,
+    );
+    let proxy = Proxy::start(&endpoint.url).await?;
+    let buckets = Buckets::at(&endpoint);
+    buckets.make(tools::AUDIT).await?;
+    let through = Endpoint { url: proxy.url(), ..endpoint };
+    let mut runs = Vec::new();
+    for tool in order {
+        let bucket = format!("sweep-{objects}-{}", tool.id());
+        eprintln!("{objects} objects are put for {}, round {round}.", tool.name());
+        buckets.fill(&bucket, objects).await?;
+        tokio::time::sleep(WAIT).await;
+        proxy.take();
+        let measured = tool.run(arguments, &through, &bucket, objects).await?;
+        let counts = proxy.take();
+        let left = buckets.count(&bucket).await?;
+        if left != 0 {
+            return Err(format!("{} left {left} of {objects} objects", tool.name()).into());
+        }
+        eprintln!("{} took {:.2} s.", tool.name(), measured.elapsed.as_secs_f64());
+        runs.push((tool, measured, counts));
+    }
+    Ok(runs)
+}
+
 /// How long a tool has swept in all its runs.
-fn swept_for(tool: Tool, runs: &[(Tool, Measured, Counts)]) -> Duration {
+fn swept_for(tool: Tool, runs: &[Run]) -> Duration {
     runs.iter().filter(|run| run.0 == tool).map(|run| run.1.elapsed).sum()
 }
 
 /// The run of a tool that took the middle of the times, with the most memory of all.
-fn middle(objects: usize, tool: Tool, runs: &[(Tool, Measured, Counts)]) -> Option<Row> {
+fn middle(objects: usize, tool: Tool, runs: &[Run]) -> Option<Row> {
     let mut own: Vec<_> = runs.iter().filter(|run| run.0 == tool).collect();
     own.sort_by_key(|run| run.1.elapsed);
     let (_, measured, counts) = *own.get(own.len() / 2)?;

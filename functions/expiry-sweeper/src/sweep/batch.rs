@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::pace::{InFlight, RowsHeld};
 use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
+use super::plan_reader::batch_of;
 use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Moment, Sweep, Tally};
 use crate::policy::Target;
@@ -362,7 +363,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 
     async fn delete_batch(&self, items: &mut Items, place: &mut InFlight<'_>) -> Result<(), Halt> {
-        let conditional = self.store.capabilities().conditional_delete;
+        let capabilities = self.store.capabilities();
+        let conditional = capabilities.conditional_delete;
+        let most = batch_of(self.rule, self.sizes, capabilities);
         let bucket = &self.rule.bucket;
         // Whether an attempt may have had an effect that no answer told of.
         let mut doubtful = false;
@@ -373,7 +376,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let is_last = attempt == MAX_ATTEMPTS || self.is_over();
             place.begin_attempt();
             let batch = items.waiting().map(|index| items.named(index, conditional));
-            match self.store.delete_batch(bucket, batch).await {
+            let (asked, rows) = (Instant::now(), items.waiting().count());
+            let answer = self.store.delete_batch(bucket, batch).await;
+            self.pace.answered((rows, most), asked.elapsed());
+            match answer {
                 Ok(results) => {
                     doubtful = false;
                     let mut throttled = false;

@@ -661,6 +661,36 @@ async fn batches_that_take_long_end_before_the_deadline_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_a_batch_takes_long_batches_become_small_and_elsewhere_they_have_a_thousand_keys() {
+    let mut batches = Vec::new();
+    for time in [Duration::from_millis(100), Duration::from_millis(1500)] {
+        let world = World::new();
+        world.fill("a/", 40_000).await;
+        world.clock.advance(DAY);
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&calls);
+        let store = Hooked::new(world.store.clone(), move |call| {
+            if call.operation != Operation::DeleteBatch || call.bucket != "files" {
+                return Hook::Go;
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+            Hook::Slow(time)
+        });
+        // The plan is whole before the first batch, so that nothing is handed on early.
+        let policy = policy(&json!([rule(&json!({"expire_after": "1d", "max_deletes": 100_000}))]));
+        let variables = [("SWEEP_POLICY", &*policy)];
+        let answer = invoke(store, &world.clock, &variables, &json!({}), 900).await.unwrap();
+        assert_eq!(answer["complete"], true, "{answer}");
+        let gone: Vec<_> = (0..40_000).map(|n| format!("a/{n:06}")).collect();
+        world.check(&gone, &[]).await;
+        batches.push(calls.load(Ordering::Relaxed));
+    }
+    // Only the end is shared out. Where it takes long, 6,000 rows are under way by the thousand, then by 500 and by 250, and
+    // what is left by 125.
+    assert!((40..70).contains(&batches[0]) && (150..250).contains(&batches[1]), "{batches:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_does_not_answer_the_invocation_does_and_the_next_one_goes_on() {
     const SECONDS: i64 = 6;
     let plain = json!({"expire_after": "1d"});

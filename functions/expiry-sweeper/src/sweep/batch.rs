@@ -378,7 +378,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let batch = items.waiting().map(|index| items.named(index, conditional));
             let (asked, rows) = (Instant::now(), items.waiting().count());
             let answer = self.store.delete_batch(bucket, batch).await;
-            self.pace.answered((rows, most), asked.elapsed());
+            // A refusal that comes at once tells nothing of how long the work takes.
+            if answer.as_ref().map_or_else(|error| error.kind == StoreErrorKind::Timeout, |_| true) {
+                self.pace.answered((rows, most), asked.elapsed());
+            }
             match answer {
                 Ok(results) => {
                     doubtful = false;

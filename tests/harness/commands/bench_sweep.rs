@@ -110,8 +110,8 @@ pub(super) async fn run(arguments: Arguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One round: every tool of `order` sweeps `objects` objects, on one server. That is a new one, as far as we start it, since
-/// what earlier rounds have left behind (files to be compacted, a store full of deleted names) slows it down.
+/// One round: every tool of `order` sweeps `objects` objects, on one server. That is a new one, as far as we start it, so that
+/// no round depends on what earlier ones have left behind.
 async fn sweep_once(
     arguments: &Arguments,
     objects: usize,

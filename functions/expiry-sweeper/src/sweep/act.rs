@@ -101,17 +101,17 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let age = self.clock.now().duration_since(listed_since);
             intent == Intent::Delete && age.as_secs() <= PLAN_IS_FRESH.as_secs().cast_signed()
         };
-        let reader = PlanReader::new(self.store, target, feed, place, self.sizes.least_batch, &is_fresh);
+        let bounds = (self.sizes.least_batch, most);
+        let reader = PlanReader::new(self.store, target, feed, place, bounds, &is_fresh);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
-            let most = self.pace.batch(most);
             let mut place = self.pace.place(most).await;
             if self.is_over_for_a_batch() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            match take(&mut reader, most, verifier.as_mut(), intent).await {
+            match take(&mut reader, verifier.as_mut(), intent).await {
                 Ok(Some(taken)) => {
                     place.holds(taken.items.len());
                     Some((Ok((taken, place)), Some((reader, verifier))))
@@ -270,14 +270,13 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 }
 
-/// The next rows of a plan, at most `most`. What was listed just now is not looked at again.
+/// The next rows of a plan. What was listed just now is not looked at again.
 async fn take<S: ObjectStore>(
     reader: &mut PlanReader<'_, S>,
-    most: usize,
     verifier: Option<&mut Verifier<'_, S>>,
     intent: Intent,
 ) -> Result<Option<Taken>, Halt> {
-    let Some(Group { rows, end, fresh }) = reader.next(most).await? else { return Ok(None) };
+    let Some(Group { rows, end, fresh }) = reader.next().await? else { return Ok(None) };
     let items = fates(rows, verifier.filter(|_| !fresh), intent).await?;
     Ok(Some(Taken { items, end, fresh }))
 }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::pace::{InFlight, RowsHeld};
 use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
-use super::plan_reader::batch_of;
 use super::verify::{Standing, Verifier, is_same_time};
 use super::{Halt, Moment, Sweep, Tally};
 use crate::policy::Target;
@@ -363,9 +362,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     }
 
     async fn delete_batch(&self, items: &mut Items, place: &mut InFlight<'_>) -> Result<(), Halt> {
-        let capabilities = self.store.capabilities();
-        let conditional = capabilities.conditional_delete;
-        let most = batch_of(self.rule, self.sizes, capabilities);
+        let conditional = self.store.capabilities().conditional_delete;
         let bucket = &self.rule.bucket;
         // Whether an attempt may have had an effect that no answer told of.
         let mut doubtful = false;
@@ -376,13 +373,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let is_last = attempt == MAX_ATTEMPTS || self.is_over();
             place.begin_attempt();
             let batch = items.waiting().map(|index| items.named(index, conditional));
-            let (asked, rows) = (Instant::now(), items.waiting().count());
-            let answer = self.store.delete_batch(bucket, batch).await;
-            // A refusal that comes at once tells nothing of how long the work takes.
-            if answer.as_ref().map_or_else(|error| error.kind == StoreErrorKind::Timeout, |_| true) {
-                self.pace.answered((rows, most), asked.elapsed());
-            }
-            match answer {
+            match self.store.delete_batch(bucket, batch).await {
                 Ok(results) => {
                     doubtful = false;
                     let mut throttled = false;

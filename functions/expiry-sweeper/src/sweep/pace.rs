@@ -1,26 +1,18 @@
-//! How much is under way: more batches while the store keeps up, half as many when it asks to slow down, smaller ones where
-//! it takes long for each, and never more rows than there is memory for.
+//! How much is under way: more batches while the store keeps up, half as many when it asks to slow down, and never more
+//! rows than there is memory for.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most batches in flight. A store deletes the keys of a batch more or less one after the other, so that
-/// it is batches side by side that keep it busy. Only small ones come to so many: those of [`SMALL_BATCH`] rows.
-pub(super) const MOST_AT_ONCE: usize = 48;
+/// it is batches side by side that keep it busy. Only small ones come to so many.
+pub(super) const MOST_AT_ONCE: usize = 32;
 
-/// The most rows under way, which is what takes memory: in flight, with their request, about a fifth of a megabyte for a
-/// thousand, and half of that while they wait to be reported behind a slower batch. So there are few large batches at once,
-/// or many small ones.
-const ROWS_AT_ONCE: usize = 6_000;
-
-/// A request that takes longer is a long one: its store does one key after the other, or has all that it can do. More and
-/// smaller ones keep such a store busier, with as many rows under way.
-const LONG: Duration = Duration::from_secs(1);
-
-/// How many rows a batch has at most where even such a one is a long request.
-const SMALL_BATCH: usize = 125;
+/// The most rows under way, which is what takes memory: in flight, with their request, about a quarter of a megabyte for a
+/// thousand, and half of that while they wait to be reported behind a slower batch. Of full batches these are twenty.
+const ROWS_AT_ONCE: usize = 20_000;
 
 /// Hands out the places.
 pub(crate) struct Pace {
@@ -35,8 +27,6 @@ pub(crate) struct Pace {
     halvings: AtomicUsize,
     /// How long the slowest batch of late took, in milliseconds.
     slowest: AtomicU64,
-    /// How many times a batch of the most rows has been halved.
-    batch_halvings: AtomicU32,
 }
 
 /// A place in flight, with memory for its rows, given back when it is dropped.
@@ -63,7 +53,6 @@ impl Default for Pace {
             answers: AtomicUsize::new(0),
             halvings: AtomicUsize::new(0),
             slowest: AtomicU64::new(0),
-            batch_halvings: AtomicU32::new(0),
         }
     }
 }
@@ -90,26 +79,6 @@ impl Pace {
         Duration::from_millis(self.slowest.load(Ordering::Relaxed))
     }
 
-    /// How many rows a batch may have now, if at most `most` go into one.
-    pub(super) fn batch(&self, most: usize) -> usize {
-        halved(most, self.batch_halvings.load(Ordering::Relaxed))
-    }
-
-    /// A request for `rows` rows, of at most `most`, took so long.
-    pub(super) fn answered(&self, (rows, most): (usize, usize), time: Duration) {
-        let halvings = self.batch_halvings.load(Ordering::Relaxed);
-        let now = halved(most, halvings);
-        // What was begun with more rows than batches have now tells nothing of these, nor what had less of larger ones.
-        let next = if time > LONG && rows <= now && now > SMALL_BATCH {
-            halvings + 1
-        } else if time < LONG / 4 && rows >= now {
-            halvings.saturating_sub(1)
-        } else {
-            return;
-        };
-        self.batch_halvings.store(next, Ordering::Relaxed);
-    }
-
     /// How many places there are, also those that are taken.
     fn left(&self) -> usize {
         MOST_AT_ONCE.saturating_sub(self.away.load(Ordering::Relaxed))
@@ -120,11 +89,6 @@ impl Pace {
         let owed = self.owed.load(Ordering::Relaxed);
         (self.left() + owed).saturating_sub(self.places.available_permits())
     }
-}
-
-/// Half of `most`, so many times, unless that is less than a small batch.
-fn halved(most: usize, times: u32) -> usize {
-    most.checked_shr(times).unwrap_or(0).max(SMALL_BATCH.min(most))
 }
 
 impl<'p> InFlight<'p> {
@@ -246,33 +210,6 @@ mod tests {
         };
         assert_eq!([100, 800, 100].map(expected), [100, 800, 700]);
         assert_eq!([100; 40].map(expected)[39], 100);
-    }
-
-    #[test]
-    fn batches_are_halved_where_requests_are_long_and_doubled_where_they_are_short() {
-        let pace = Pace::default();
-        let mut batches = Vec::new();
-        let mut after = |rows, milliseconds| {
-            pace.answered((rows, 1000), Duration::from_millis(milliseconds));
-            batches.push(pace.batch(1000));
-        };
-        // Those that were begun at once are halved once, and a small batch is as small as they become.
-        [1000, 1000, 500, 250, 125, 125].into_iter().for_each(|rows| after(rows, 1100));
-        // Neither long nor short.
-        [125, 125].into_iter().for_each(|rows| after(rows, 900));
-        // What has fewer rows than batches have now was short for that reason.
-        [100, 125, 125, 250, 500, 1000].into_iter().for_each(|rows| after(rows, 100));
-        let halved = [500, 500, 250, 125, 125, 125, 125, 125];
-        assert_eq!(batches, [&halved[..], &[125, 250, 250, 500, 1000, 1000]].concat());
-    }
-
-    #[test]
-    fn batches_that_are_small_anyhow_stay_as_they_are() {
-        let pace = Pace::default();
-        for _ in 0..70 {
-            pace.answered((100, 100), LONG * 2);
-        }
-        assert_eq!([1, 100, 1000].map(|most| pace.batch(most)), [1, 100, 1000]);
     }
 
     #[tokio::test]

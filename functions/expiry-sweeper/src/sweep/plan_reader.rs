@@ -70,8 +70,8 @@ pub(super) struct PlanReader<'s, S> {
     feed: &'s Feed,
     /// The next row.
     place: Place,
-    /// How many rows come together at least, while there are so many.
-    least: usize,
+    /// How many rows come together at least, while there are so many, and at most.
+    bounds: (usize, usize),
     /// Whether what was listed at that time is fresh.
     is_fresh: &'s dyn Fn(Timestamp) -> bool,
     open: Option<Open<'s, S>>,
@@ -134,15 +134,14 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
         target: ReportTarget,
         feed: &'s Feed,
         place: Place,
-        least: usize,
+        bounds: (usize, usize),
         is_fresh: &'s dyn Fn(Timestamp) -> bool,
     ) -> Self {
-        Self { store, target, feed, place, least, is_fresh, open: None }
+        Self { store, target, feed, place, bounds, is_fresh, open: None }
     }
 
-    /// The next rows, at most `most`, which are waited for; `None` at the end.
-    pub(super) async fn next(&mut self, most: usize) -> Result<Option<Group>, Halt> {
-        let bounds = (self.least, most);
+    /// The next rows, which are waited for; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Group>, Halt> {
         loop {
             let open = match &mut self.open {
                 Some(open) => open,
@@ -155,10 +154,10 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                 }
             };
             let size = match self.feed.left(self.place) {
-                Some(left) => group_size(left, bounds),
+                Some(left) => group_size(left, self.bounds),
                 None => {
                     let rows = open.fed.file.rows;
-                    even_size(rows.saturating_sub(self.place.row), rows, bounds)
+                    even_size(rows.saturating_sub(self.place.row), rows, self.bounds)
                 }
             };
             let rows = open.read(size).await?;

@@ -111,7 +111,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             if self.is_over_for_a_batch() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            match take(&mut reader, verifier.as_mut(), intent).await {
+            // One place is that of the rows that are taken.
+            let in_flight = || self.pace.taken().saturating_sub(1);
+            match take(&mut reader, in_flight, verifier.as_mut(), intent).await {
                 Ok(Some(taken)) => {
                     place.holds(taken.items.len());
                     Some((Ok((taken, place)), Some((reader, verifier))))
@@ -273,10 +275,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 /// The next rows of a plan. What was listed just now is not looked at again.
 async fn take<S: ObjectStore>(
     reader: &mut PlanReader<'_, S>,
+    in_flight: impl Fn() -> usize,
     verifier: Option<&mut Verifier<'_, S>>,
     intent: Intent,
 ) -> Result<Option<Taken>, Halt> {
-    let Some(Group { rows, end, fresh }) = reader.next().await? else { return Ok(None) };
+    let Some(Group { rows, end, fresh }) = reader.next(in_flight).await? else { return Ok(None) };
     let items = fates(rows, verifier.filter(|_| !fresh), intent).await?;
     Ok(Some(Taken { items, end, fresh }))
 }

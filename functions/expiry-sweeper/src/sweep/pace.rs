@@ -85,7 +85,7 @@ impl Pace {
     }
 
     /// How many places are taken.
-    fn taken(&self) -> usize {
+    pub(super) fn taken(&self) -> usize {
         let owed = self.owed.load(Ordering::Relaxed);
         (self.left() + owed).saturating_sub(self.places.available_permits())
     }

@@ -21,9 +21,8 @@ pub(super) const PLAN_MISSING: &str = "plan-missing";
 /// The code of a plan that cannot be read from where it was kept. At the store it stands all the same.
 const PLAN_UNREADABLE: &str = "plan-unreadable";
 
-/// Into how many groups the rest of a plan is shared out, within these bounds, and an object of it that has more behind it:
-/// a short one was handed on because somebody waits, and the store deletes side by side.
-const SHARES: u64 = 8;
+/// How many groups in flight keep a store busy, which works through each key by key.
+const ENOUGH_AT_ONCE: usize = 8;
 
 /// The most for rules each of whose deletes costs further requests, so that a group fits into the shortest
 /// invocation, and little time passes between a last look at an object and its delete.
@@ -49,18 +48,11 @@ pub(super) fn groups_at_once(rule: &Rule, store: Capabilities) -> usize {
     if is_costly(rule, store) { COSTLY_AT_ONCE } else { MOST_AT_ONCE }
 }
 
-/// How many of `left` rows are carried out together: less than `most` where there would be less to do than can
-/// be done at once, and towards the end, so that the last requests end together.
-fn group_size(left: u64, (least, most): (usize, usize)) -> usize {
-    let share = left.div_ceil(SHARES);
+/// How many of `left` rows are carried out together while `in_flight` other groups are: as many as can be, unless that
+/// would leave the store less to do side by side than it can. Then they are shared out.
+fn group_size(left: u64, in_flight: usize, (least, most): (usize, usize)) -> usize {
+    let share = left.div_ceil(ENOUGH_AT_ONCE.saturating_sub(in_flight).max(1) as u64);
     usize::try_from(share).unwrap_or(usize::MAX).max(least).min(most)
-}
-
-/// The same where more follows than the `left` of the `rows` rows of an object of the plan: these are shared out evenly.
-fn even_size(left: u64, rows: u64, (least, most): (usize, usize)) -> usize {
-    let share = usize::try_from(rows.div_ceil(SHARES)).unwrap_or(usize::MAX).max(least).min(most);
-    let groups = left.div_ceil(share.max(1) as u64).max(1);
-    usize::try_from(left.div_ceil(groups)).unwrap_or(most).max(1)
 }
 
 /// A plan, from a place on.
@@ -140,8 +132,8 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
         Self { store, target, feed, place, bounds, is_fresh, open: None }
     }
 
-    /// The next rows, which are waited for; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Group>, Halt> {
+    /// The next rows, which are waited for, while `in_flight` groups of the rows before are not done; `None` at the end.
+    pub(super) async fn next(&mut self, in_flight: impl Fn() -> usize) -> Result<Option<Group>, Halt> {
         loop {
             let open = match &mut self.open {
                 Some(open) => open,
@@ -153,13 +145,10 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                     self.open.insert(opened)
                 }
             };
-            let size = match self.feed.left(self.place) {
-                Some(left) => group_size(left, self.bounds),
-                None => {
-                    let rows = open.fed.file.rows;
-                    even_size(rows.saturating_sub(self.place.row), rows, self.bounds)
-                }
-            };
+            // While the listing goes on, what follows the object may be long in coming.
+            let rest = open.fed.file.rows.saturating_sub(self.place.row);
+            let left = self.feed.left(self.place).unwrap_or(rest);
+            let size = group_size(left, in_flight(), self.bounds);
             let rows = open.read(size).await?;
             let fresh = open.fresh;
             if rows.is_empty() {
@@ -230,43 +219,49 @@ impl<'s, S: ObjectStore> Open<'s, S> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    /// The sizes of the groups into which a plan falls.
-    fn sizes(mut left: u64, bounds: (usize, usize)) -> Vec<usize> {
+    /// The sizes of the groups into which rows fall, none of which is done before the last has begun.
+    fn sizes(mut left: u64, mut in_flight: usize, bounds: (usize, usize)) -> Vec<usize> {
         let mut sizes = Vec::new();
         while left > 0 {
-            let size = group_size(left, bounds).min(usize::try_from(left).unwrap());
+            let size = group_size(left, in_flight, bounds).min(usize::try_from(left).unwrap());
             sizes.push(size);
             left -= size as u64;
+            in_flight += 1;
         }
         sizes
     }
 
     #[test]
-    fn a_large_plan_is_carried_out_in_large_groups_and_only_its_end_in_smaller_ones() {
-        let sizes = sizes(100_000, (125, 1000));
-        assert!(sizes[..90].iter().all(|size| *size == 1000), "{sizes:?}");
-        assert!(sizes.len() < 120, "{}", sizes.len());
-        assert_eq!(*sizes.iter().rev().nth(1).unwrap(), 125);
+    fn a_store_that_has_enough_to_do_is_asked_by_the_thousand() {
+        assert_eq!(sizes(100_000, 0, (125, 1000)), [1000; 100]);
+        assert_eq!(sizes(2500, ENOUGH_AT_ONCE, (125, 1000)), [1000, 1000, 500]);
+        assert_eq!(sizes(8000, 0, (125, 1000)), [1000; 8]);
+        assert_eq!(group_size(u64::MAX, 0, (125, 1000)), 1000);
+        assert!(sizes(0, 0, (125, 1000)).is_empty());
     }
 
     #[test]
-    fn a_small_plan_is_shared_out() {
-        assert_eq!(sizes(1000, (125, 1000)), [125; 8]);
-        assert_eq!(sizes(100, (125, 1000)), [100]);
-        assert_eq!(sizes(250, (125, COSTLY_BATCH)), [100, 100, 50]);
-        assert!(sizes(10_000, (125, 1000)).len() < 30);
+    fn what_is_less_than_keeps_a_store_busy_is_shared_out() {
+        assert_eq!(sizes(1000, 0, (125, 1000)), [125; 8]);
+        assert_eq!(sizes(2000, 4, (125, 1000)), [500; 4]);
+        assert_eq!(sizes(100, 0, (125, 1000)), [100]);
+        assert_eq!(sizes(250, 0, (125, COSTLY_BATCH)), [100, 100, 50]);
     }
 
-    #[test]
-    fn an_object_with_more_behind_it_is_shared_out_evenly() {
-        let sizes =
-            [(1000, 125), (1001, 126), (2000, 250), (8000, 1000), (8001, 889), (130, 65), (1, 1), (0, 1)];
-        for (rows, size) in sizes {
-            assert_eq!(even_size(rows, rows, (125, 1000)), size, "{rows}");
+    proptest! {
+        #[test]
+        fn of_any_rows_all_are_in_groups_of_at_most_a_thousand_and_never_more_groups_than_that_takes(
+            left in 0..100_000_u64, in_flight in 0..40_usize,
+        ) {
+            let sizes = sizes(left, in_flight, (125, 1000));
+            prop_assert_eq!(sizes.iter().sum::<usize>() as u64, left);
+            prop_assert!(sizes.iter().all(|size| (1..=1000).contains(size)));
+            let shared_out = ENOUGH_AT_ONCE.saturating_sub(in_flight) as u64;
+            prop_assert!(sizes.len() as u64 <= left.div_ceil(1000).max(shared_out));
         }
-        assert_eq!(even_size(600, 8000, (125, 1000)), 600);
-        assert_eq!(even_size(250, 250, (125, COSTLY_BATCH)), 84);
     }
 }

@@ -133,7 +133,7 @@ async fn sweep_once(
     );
     let proxy = Proxy::start(&endpoint.url).await?;
     let buckets = Buckets::at(&endpoint);
-    buckets.make(tools::AUDIT).await?;
+    buckets.make_used(tools::AUDIT).await?;
     let through = Endpoint { url: proxy.url(), ..endpoint };
     let mut runs = Vec::new();
     for tool in order {

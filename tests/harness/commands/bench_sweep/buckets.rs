@@ -46,6 +46,15 @@ impl Buckets {
         }
     }
 
+    /// Makes a bucket that is in use: a server may take a while for the first object of a bucket, for which it makes room.
+    pub(super) async fn make_used(&self, bucket: &str) -> Result<(), Failure> {
+        self.make(bucket).await?;
+        let body = ByteStream::from_static(b"in use\n");
+        let put = self.0.put_object().bucket(bucket).key("in-use").body(body);
+        put.send().await.map_err(aws_sdk_s3::Error::from)?;
+        Ok(())
+    }
+
     /// Makes a bucket of exactly `objects` small objects, unless it is one already.
     pub(super) async fn fill(&self, bucket: &str, objects: usize) -> Result<(), Failure> {
         self.make(bucket).await?;

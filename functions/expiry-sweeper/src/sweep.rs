@@ -70,8 +70,6 @@ const PLAN_IS_FRESH: Duration = Duration::from_secs(60);
 pub struct Sizes {
     /// What one request deletes at most.
     pub batch: usize,
-    /// What one request deletes at least, while there is so much.
-    pub least_batch: usize,
     /// The rows of one object of a plan: whoever goes on reads at most so many in vain.
     pub plan_rows: u64,
     /// The least bytes of a part of a report or a plan that is not the last.
@@ -80,8 +78,8 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        // What a store takes in one request, and as little as leaves it something to do side by side.
-        Self { batch: 1000, least_batch: 125, plan_rows: 100_000, part_bytes: PART_BYTES }
+        // What a store takes in one request.
+        Self { batch: 1000, plan_rows: 100_000, part_bytes: PART_BYTES }
     }
 }
 

@@ -157,7 +157,7 @@ impl Bucket {
         }
         let deadline = self.world.clock.now() + SignedDuration::from_secs(SECONDS);
         let invocation = Invocation { request_id: format!("{:032x}", fastrand::u128(..)), deadline };
-        let sizes = Sizes { batch: 4, least_batch: 2, plan_rows: 9, part_bytes: 1200 };
+        let sizes = Sizes { batch: 4, plan_rows: 9, part_bytes: 1200 };
         let config = config(&[("SWEEP_POLICY", &*self.policy)]);
         let deps = Deps::new(store, self.world.clock.clone(), RecordingCdn::default(), config);
         let deps = deps.in_pieces_of(sizes);

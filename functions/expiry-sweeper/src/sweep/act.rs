@@ -101,8 +101,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let age = self.clock.now().duration_since(listed_since);
             intent == Intent::Delete && age.as_secs() <= PLAN_IS_FRESH.as_secs().cast_signed()
         };
-        let bounds = (self.sizes.least_batch, most);
-        let reader = PlanReader::new(self.store, target, feed, place, bounds, &is_fresh);
+        let reader = PlanReader::new(self.store, target, feed, place, most, &is_fresh);
         let (exhausted, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let groups = stream::unfold(Some((reader, verifier)), |state| async {
             let (mut reader, mut verifier) = state?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most batches in flight. A store deletes the keys of a batch more or less one after the other, so that
-/// it is batches side by side that keep it busy. Only small ones come to so many.
+/// it is batches side by side that keep it busy. Only those of few rows come to so many.
 pub(super) const MOST_AT_ONCE: usize = 32;
 
 /// The most rows under way, which is what takes memory: in flight, with their request, about a quarter of a megabyte for a

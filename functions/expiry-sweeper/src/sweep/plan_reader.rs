@@ -8,7 +8,7 @@ use shared::object_ref::ObjectRef;
 use shared::outcome::{Reason, RetryClass};
 use shared::store::{Capabilities, ObjectStore, Outgoing, StoreErrorKind};
 
-use super::feed::{Fed, Feed};
+use super::feed::Feed;
 use super::pace::MOST_AT_ONCE;
 use super::{Halt, Place, Sizes};
 use crate::policy::{Rule, Target};
@@ -20,9 +20,6 @@ pub(super) const PLAN_MISSING: &str = "plan-missing";
 
 /// The code of a plan that cannot be read from where it was kept. At the store it stands all the same.
 const PLAN_UNREADABLE: &str = "plan-unreadable";
-
-/// How many groups in flight keep a store busy, which works through each key by key.
-const ENOUGH_AT_ONCE: usize = 8;
 
 /// The most for rules each of whose deletes costs further requests, so that a group fits into the shortest
 /// invocation, and little time passes between a last look at an object and its delete.
@@ -48,11 +45,14 @@ pub(super) fn groups_at_once(rule: &Rule, store: Capabilities) -> usize {
     if is_costly(rule, store) { COSTLY_AT_ONCE } else { MOST_AT_ONCE }
 }
 
-/// How many of `left` rows are carried out together while `in_flight` other groups are: as many as can be, unless that
-/// would leave the store less to do side by side than it can. Then they are shared out.
-fn group_size(left: u64, in_flight: usize, (least, most): (usize, usize)) -> usize {
-    let share = left.div_ceil(ENOUGH_AT_ONCE.saturating_sub(in_flight).max(1) as u64);
-    usize::try_from(share).unwrap_or(usize::MAX).max(least).min(most)
+/// How many rows are carried out together, of at most `most`, while `in_flight` other groups are: as many as can be. Only
+/// the end of a plan that would be alone in flight goes in two halves, side by side, since a store works through a group
+/// key by key. `left` is how many rows there are, if that is known.
+fn group_size(left: Option<u64>, in_flight: usize, most: usize) -> usize {
+    match left.map(usize::try_from) {
+        Some(Ok(left)) if in_flight == 0 && left > most / 2 => left.div_ceil(2).min(most),
+        _ => most,
+    }
 }
 
 /// A plan, from a place on.
@@ -62,15 +62,14 @@ pub(super) struct PlanReader<'s, S> {
     feed: &'s Feed,
     /// The next row.
     place: Place,
-    /// How many rows come together at least, while there are so many, and at most.
-    bounds: (usize, usize),
+    /// How many rows come together at most.
+    most: usize,
     /// Whether what was listed at that time is fresh.
     is_fresh: &'s dyn Fn(Timestamp) -> bool,
     open: Option<Open<'s, S>>,
 }
 
 struct Open<'s, S> {
-    fed: Fed,
     fresh: bool,
     source: Source<'s, S>,
     /// What was fetched, and is not decoded yet.
@@ -126,10 +125,10 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
         target: ReportTarget,
         feed: &'s Feed,
         place: Place,
-        bounds: (usize, usize),
+        most: usize,
         is_fresh: &'s dyn Fn(Timestamp) -> bool,
     ) -> Self {
-        Self { store, target, feed, place, bounds, is_fresh, open: None }
+        Self { store, target, feed, place, most, is_fresh, open: None }
     }
 
     /// The next rows, which are waited for, while `in_flight` groups of the rows before are not done; `None` at the end.
@@ -141,14 +140,11 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                     let Some((fed, kept)) = self.feed.open(self.place.file).await else { return Ok(None) };
                     let fresh = fed.listed_since.is_some_and(self.is_fresh);
                     let object = ObjectRef::new(&*self.target.bucket, self.target.key(fed.file.number));
-                    let opened = Open::new(self.store, &object, (fed, fresh), kept, self.place.row).await?;
+                    let opened = Open::new(self.store, &object, fresh, kept, self.place.row).await?;
                     self.open.insert(opened)
                 }
             };
-            // While the listing goes on, what follows the object may be long in coming.
-            let rest = open.fed.file.rows.saturating_sub(self.place.row);
-            let left = self.feed.left(self.place).unwrap_or(rest);
-            let size = group_size(left, in_flight(), self.bounds);
+            let size = group_size(self.feed.left(self.place), in_flight(), self.most);
             let rows = open.read(size).await?;
             let fresh = open.fresh;
             if rows.is_empty() {
@@ -166,7 +162,7 @@ impl<'s, S: ObjectStore> Open<'s, S> {
     async fn new(
         store: &'s S,
         object: &ObjectRef,
-        (fed, fresh): (Fed, bool),
+        fresh: bool,
         kept: Option<Outgoing>,
         to_skip: u64,
     ) -> Result<Self, Halt> {
@@ -184,7 +180,7 @@ impl<'s, S: ObjectStore> Open<'s, S> {
             }
         };
         let (bytes, decoder, rows) = (Bytes::new(), RowDecoder::new(), Vec::new().into_iter());
-        Ok(Self { fed, fresh, source, bytes, decoder, rows, to_skip, ended: false })
+        Ok(Self { fresh, source, bytes, decoder, rows, to_skip, ended: false })
     }
 
     /// The next `size` rows, or as many as there are.
@@ -224,10 +220,10 @@ mod tests {
     use super::*;
 
     /// The sizes of the groups into which rows fall, none of which is done before the last has begun.
-    fn sizes(mut left: u64, mut in_flight: usize, bounds: (usize, usize)) -> Vec<usize> {
+    fn sizes(mut left: u64, mut in_flight: usize, most: usize) -> Vec<usize> {
         let mut sizes = Vec::new();
         while left > 0 {
-            let size = group_size(left, in_flight, bounds).min(usize::try_from(left).unwrap());
+            let size = group_size(Some(left), in_flight, most).min(usize::try_from(left).unwrap());
             sizes.push(size);
             left -= size as u64;
             in_flight += 1;
@@ -236,32 +232,34 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_has_enough_to_do_is_asked_by_the_thousand() {
-        assert_eq!(sizes(100_000, 0, (125, 1000)), [1000; 100]);
-        assert_eq!(sizes(2500, ENOUGH_AT_ONCE, (125, 1000)), [1000, 1000, 500]);
-        assert_eq!(sizes(8000, 0, (125, 1000)), [1000; 8]);
-        assert_eq!(group_size(u64::MAX, 0, (125, 1000)), 1000);
-        assert!(sizes(0, 0, (125, 1000)).is_empty());
+    fn rows_go_by_the_thousand() {
+        assert_eq!(sizes(100_000, 0, 1000), [1000; 100]);
+        assert_eq!(sizes(2500, 0, 1000), [1000, 1000, 500]);
+        assert_eq!(sizes(250, 0, COSTLY_BATCH), [100, 100, 50]);
+        assert_eq!(group_size(Some(u64::MAX), 0, 1000), 1000);
+        // More may be coming.
+        assert_eq!(group_size(None, 0, 1000), 1000);
+        assert!(sizes(0, 0, 1000).is_empty());
     }
 
     #[test]
-    fn what_is_less_than_keeps_a_store_busy_is_shared_out() {
-        assert_eq!(sizes(1000, 0, (125, 1000)), [125; 8]);
-        assert_eq!(sizes(2000, 4, (125, 1000)), [500; 4]);
-        assert_eq!(sizes(100, 0, (125, 1000)), [100]);
-        assert_eq!(sizes(250, 0, (125, COSTLY_BATCH)), [100, 100, 50]);
+    fn only_an_end_that_would_be_alone_goes_in_two_halves() {
+        assert_eq!(sizes(1000, 0, 1000), [500; 2]);
+        assert_eq!(sizes(1501, 0, 1000), [751, 750]);
+        assert_eq!(sizes(1000, 1, 1000), [1000]);
+        assert_eq!(sizes(500, 0, 1000), [500]);
     }
 
     proptest! {
         #[test]
-        fn of_any_rows_all_are_in_groups_of_at_most_a_thousand_and_never_more_groups_than_that_takes(
-            left in 0..100_000_u64, in_flight in 0..40_usize,
+        fn of_any_rows_all_are_in_groups_of_at_most_a_thousand_and_never_more_groups_than_that_takes_but_one(
+            left in 0..100_000_u64, in_flight in 0..3_usize,
         ) {
-            let sizes = sizes(left, in_flight, (125, 1000));
+            let sizes = sizes(left, in_flight, 1000);
             prop_assert_eq!(sizes.iter().sum::<usize>() as u64, left);
             prop_assert!(sizes.iter().all(|size| (1..=1000).contains(size)));
-            let shared_out = ENOUGH_AT_ONCE.saturating_sub(in_flight) as u64;
-            prop_assert!(sizes.len() as u64 <= left.div_ceil(1000).max(shared_out));
+            let halves = if in_flight == 0 { 2 } else { 1 };
+            prop_assert!(sizes.len() as u64 <= left.div_ceil(1000).max(halves));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -42,6 +43,9 @@ pub(crate) enum Intent {
     /// Only finds out what became of it; what stands is kept.
     Settle,
 }
+
+/// With so little time left nothing is begun in plenty before it is known how long it takes.
+const SHORT: Duration = Duration::from_secs(30);
 
 /// Groups that are done and wait while a part of the report is on its way.
 const DONE_AT_ONCE: usize = 2;
@@ -107,6 +111,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
             let mut place = self.pace.place(most).await;
+            if self.ending.left(Moment::Stop) < SHORT {
+                self.pace.first_ended().await;
+            }
             if self.is_over_for_a_batch() || stopping.load(Ordering::Relaxed) {
                 return None;
             }

@@ -168,9 +168,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         look_again: bool,
         mut place: InFlight<'p>,
     ) -> Done<'p> {
-        let began = Instant::now();
+        let (began, beside) = (Instant::now(), self.pace.taken());
         let halt = self.delete_all(&mut items, look_again, &mut place).await.err();
-        self.pace.took(began.elapsed());
+        self.pace.took(began.elapsed(), beside.max(self.pace.taken()));
         let memory = place.land();
         let halt = halt.or_else(|| items.fates.iter().find_map(Fate::unknown));
         let settled = !items.fates.iter().any(|fate| matches!(fate, Fate::Unknown(_)));

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// The most batches in flight. A store deletes the keys of a batch more or less one after the other, so that
 /// it is batches side by side that keep it busy. Only those of few rows come to so many.
@@ -13,6 +13,9 @@ pub(super) const MOST_AT_ONCE: usize = 32;
 /// The most rows under way, which is what takes memory: in flight, with their request, about a quarter of a megabyte for a
 /// thousand, and half of that while they wait to be reported behind a slower batch. Of full batches these are twenty.
 const ROWS_AT_ONCE: usize = 20_000;
+
+/// How many batches are in flight where time is short and nobody knows yet how long one takes.
+const FIRST_AT_ONCE: usize = 2;
 
 /// Hands out the places.
 pub(crate) struct Pace {
@@ -25,8 +28,11 @@ pub(crate) struct Pace {
     answers: AtomicUsize,
     /// How often places were taken away.
     halvings: AtomicUsize,
-    /// How long the slowest batch of late took, in milliseconds.
+    /// How long the slowest batch of late took for each batch that was in flight meanwhile, in microseconds; 0 while none
+    /// has ended.
     slowest: AtomicU64,
+    /// A batch has ended.
+    ended: Notify,
 }
 
 /// A place in flight, with memory for its rows, given back when it is dropped.
@@ -53,6 +59,7 @@ impl Default for Pace {
             answers: AtomicUsize::new(0),
             halvings: AtomicUsize::new(0),
             slowest: AtomicU64::new(0),
+            ended: Notify::new(),
         }
     }
 }
@@ -67,16 +74,28 @@ impl Pace {
         InFlight { pace: self, permit, rows, halvings: self.halvings.load(Ordering::Relaxed) }
     }
 
-    /// A batch took so long. One that was slow counts for less with each that follows.
-    pub(super) fn took(&self, time: Duration) {
-        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    /// A batch took so long while so many were in flight at most, itself included. One that was slow counts for less with
+    /// each that follows.
+    pub(super) fn took(&self, time: Duration, in_flight: usize) {
+        let share = time.as_micros() / in_flight.max(1) as u128;
+        let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
         let before = self.slowest.load(Ordering::Relaxed);
-        self.slowest.store(time.max(before - before / 8), Ordering::Relaxed);
+        self.slowest.store(share.max(before - before / 8), Ordering::Relaxed);
+        self.ended.notify_waiters();
     }
 
-    /// How long a batch that is begun now may take; nothing while none has ended.
+    /// How long a batch may take that is begun now and has its place, at a store that takes the longer, the more it is asked
+    /// at once; nothing while none has ended.
     pub(super) fn expected(&self) -> Duration {
-        Duration::from_millis(self.slowest.load(Ordering::Relaxed))
+        let in_flight = u64::try_from(self.taken().max(1)).unwrap_or(u64::MAX);
+        Duration::from_micros(self.slowest.load(Ordering::Relaxed).saturating_mul(in_flight))
+    }
+
+    /// Waits, with a place taken, until it is known how long a batch takes, or few are in flight.
+    pub(super) async fn first_ended(&self) {
+        while self.slowest.load(Ordering::Relaxed) == 0 && self.taken() > FIRST_AT_ONCE {
+            self.ended.notified().await;
+        }
     }
 
     /// How many places there are, also those that are taken.
@@ -201,15 +220,33 @@ mod tests {
         assert_eq!(pace.places.available_permits(), 1);
     }
 
-    #[test]
-    fn a_batch_is_expected_to_take_what_the_slowest_took_of_late() {
+    #[tokio::test]
+    async fn a_batch_is_expected_to_take_what_the_slowest_took_of_late_for_each_that_is_in_flight() {
         let pace = Pace::default();
         let expected = |milliseconds: u64| {
-            pace.took(Duration::from_millis(milliseconds));
+            pace.took(Duration::from_millis(milliseconds), 1);
             pace.expected().as_millis()
         };
         assert_eq!([100, 800, 100].map(expected), [100, 800, 700]);
         assert_eq!([100; 40].map(expected)[39], 100);
+        let flight = flight(&pace, 5).await;
+        assert_eq!(pace.expected().as_millis(), 500);
+        pace.took(Duration::from_secs(2), 10);
+        assert_eq!(pace.expected().as_millis(), 1000);
+        drop(flight);
+        assert_eq!(pace.expected().as_millis(), 200);
+    }
+
+    #[tokio::test]
+    async fn the_third_batch_waits_until_one_of_the_first_two_has_ended() {
+        let pace = Pace::default();
+        let mut flight = flight(&pace, 2).await;
+        pace.first_ended().now_or_never().unwrap();
+        flight.push(pace.place(1).await);
+        let mut third = Box::pin(pace.first_ended());
+        assert!(third.as_mut().now_or_never().is_none());
+        pace.took(Duration::ZERO, 2);
+        third.await;
     }
 
     #[tokio::test]

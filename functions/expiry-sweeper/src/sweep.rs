@@ -65,6 +65,9 @@ const CLOCK_BEHIND: &str = "clock-behind";
 /// How old a plan may be when it is acted upon without looking again.
 const PLAN_IS_FRESH: Duration = Duration::from_secs(60);
 
+/// With so little time left not much is begun before it is known how long it takes.
+const SHORT: Duration = Duration::from_secs(30);
+
 /// How large the pieces are in which a sweep works. Tests make them small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -386,7 +389,16 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
 
     /// Whether a batch that is begun now would end after that.
     pub(crate) fn is_over_for_a_batch(&self) -> bool {
-        self.clock.now().checked_add(self.pace.expected()).ok().is_none_or(|end| end >= self.ending.stop_at)
+        let end = self.clock.now().checked_add(self.pace.expected());
+        // What takes no less for being alone may still be on its way then, but not much longer.
+        let is_too_late = self.ending.left(Moment::Check) <= self.pace.least();
+        is_too_late || end.ok().is_none_or(|end| end >= self.ending.stop_at)
+    }
+
+    /// Whether a batch may be begun that has its place.
+    pub(crate) fn is_time_for_a_batch(&self) -> bool {
+        let is_short = self.ending.left(Moment::Stop) < SHORT;
+        !self.is_over_for_a_batch() && !(is_short && self.pace.is_to_be_shown())
     }
 
     /// The reports of the rule.

@@ -661,6 +661,62 @@ async fn batches_that_take_long_end_before_the_deadline_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_invocation_gets_on_at_a_store_that_takes_the_longer_the_more_it_is_asked_at_once() {
+    const OBJECTS: usize = 30_000;
+    let world = World::new();
+    world.fill("a/", OBJECTS).await;
+    world.clock.advance(DAY);
+    // All that there is memory for, begun at once, would take seven seconds.
+    let store = Hooked::new(world.store.clone(), |call| {
+        let is_batch = call.operation == Operation::DeleteBatch && call.bucket == "files";
+        if is_batch { Hook::Shared(Duration::from_millis(350)) } else { Hook::Go }
+    });
+    let ticking = tick(&world);
+    let policy = policy(&json!([daily()]));
+    let variables = [("SWEEP_POLICY", &*policy)];
+    let mut reported = 0;
+    for invocation in 1.. {
+        let before = world.clock.now();
+        let answer = invoke(store.clone(), &world.clock, &variables, &json!({}), 3).await.unwrap();
+        let took = world.clock.now().duration_since(before);
+        assert!(took.as_secs() < 3, "invocation {invocation} took {took:?}");
+        let by_now = world.reported("deleted").await.len();
+        assert!(by_now >= (reported + 5000).min(OBJECTS), "{reported} and then {by_now}: {answer}");
+        reported = by_now;
+        if answer["complete"] == true {
+            break;
+        }
+    }
+    ticking.abort();
+    let gone: Vec<_> = (0..OBJECTS).map(|n| format!("a/{n:06}")).collect();
+    world.check(&gone, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_few_slow_batches_those_that_follow_are_fewer_at_once_and_the_sweep_goes_on() {
+    let world = World::new();
+    world.fill("a/", 40_000).await;
+    world.clock.advance(DAY);
+    let begun = AtomicU64::new(0);
+    let store = Hooked::new(world.store.clone(), move |call| {
+        if call.operation != Operation::DeleteBatch || call.bucket != "files" {
+            return Hook::Go;
+        }
+        let is_slow = begun.fetch_add(1, Ordering::Relaxed) < 2;
+        Hook::Slow(Duration::from_millis(if is_slow { 10_000 } else { 100 }))
+    });
+    let ticking = tick(&world);
+    let policy = policy(&json!([daily()]));
+    let variables = [("SWEEP_POLICY", &*policy)];
+    // At the pace of the first two, three at once would not end in the time that is left then.
+    let answer = invoke(store, &world.clock, &variables, &json!({}), 30).await.unwrap();
+    ticking.abort();
+    assert_eq!(answer["complete"], true, "{answer}");
+    let gone: Vec<_> = (0..40_000).map(|n| format!("a/{n:06}")).collect();
+    world.check(&gone, &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn batches_have_a_thousand_keys_however_long_the_store_takes_for_one() {
     let mut batches = Vec::new();
     for time in [Duration::from_millis(100), Duration::from_millis(1500)] {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -43,9 +42,6 @@ pub(crate) enum Intent {
     /// Only finds out what became of it; what stands is kept.
     Settle,
 }
-
-/// With so little time left nothing is begun in plenty before it is known how long it takes.
-const SHORT: Duration = Duration::from_secs(30);
 
 /// Groups that are done and wait while a part of the report is on its way.
 const DONE_AT_ONCE: usize = 2;
@@ -111,17 +107,16 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let (mut reader, mut verifier) = state?;
             // What is not begun yet needs no memory.
             let mut place = self.pace.place(most).await;
-            if self.ending.left(Moment::Stop) < SHORT {
-                self.pace.first_ended().await;
-            }
+            // What would end too late beside others may be in time when some of them have ended.
+            self.pace.until(|| self.is_time_for_a_batch()).await;
             if self.is_over_for_a_batch() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            // One place is that of the rows that are taken.
-            let in_flight = || self.pace.taken().saturating_sub(1);
-            match take(&mut reader, in_flight, verifier.as_mut(), intent).await {
+            match take(&mut reader, || self.pace.in_flight(), verifier.as_mut(), intent).await {
                 Ok(Some(taken)) => {
                     place.holds(taken.items.len());
+                    // The next is asked for before this one is carried out.
+                    place.begin();
                     Some((Ok((taken, place)), Some((reader, verifier))))
                 }
                 Ok(None) => {

@@ -168,9 +168,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         look_again: bool,
         mut place: InFlight<'p>,
     ) -> Done<'p> {
-        let (began, beside) = (Instant::now(), self.pace.taken());
+        place.begin();
+        let (began, in_flight) = (Instant::now(), self.pace.in_flight());
         let halt = self.delete_all(&mut items, look_again, &mut place).await.err();
-        self.pace.took(began.elapsed(), beside.max(self.pace.taken()));
+        self.pace.took(began.elapsed(), in_flight.max(self.pace.in_flight()));
         let memory = place.land();
         let halt = halt.or_else(|| items.fates.iter().find_map(Fate::unknown));
         let settled = !items.fates.iter().any(|fate| matches!(fate, Fate::Unknown(_)));

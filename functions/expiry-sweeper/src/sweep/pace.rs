@@ -14,7 +14,7 @@ pub(super) const MOST_AT_ONCE: usize = 32;
 /// thousand, and half of that while they wait to be reported behind a slower batch. Of full batches these are twenty.
 const ROWS_AT_ONCE: usize = 20_000;
 
-/// How many batches are in flight where time is short and nobody knows yet how long one takes.
+/// How many batches are in flight where nobody knows yet how long one takes, and that matters.
 const FIRST_AT_ONCE: usize = 2;
 
 /// Hands out the places.
@@ -25,13 +25,17 @@ pub(crate) struct Pace {
     away: AtomicUsize,
     /// Those of them that are still taken, and go when they are given back.
     owed: AtomicUsize,
+    /// How many batches are in flight. A place is taken before that, as its rows have to be read.
+    in_flight: AtomicUsize,
     answers: AtomicUsize,
     /// How often places were taken away.
     halvings: AtomicUsize,
-    /// How long the slowest batch of late took for each batch that was in flight meanwhile, in microseconds; 0 while none
-    /// has ended.
+    /// How long the slowest batch of late took for each that was in flight meanwhile, in microseconds; 0 while none has
+    /// ended.
     slowest: AtomicU64,
-    /// A batch has ended.
+    /// How long the quickest took, in microseconds.
+    quickest: AtomicU64,
+    /// A place was given back.
     ended: Notify,
 }
 
@@ -40,6 +44,8 @@ pub(super) struct InFlight<'p> {
     pace: &'p Pace,
     permit: Option<SemaphorePermit<'p>>,
     rows: Option<SemaphorePermit<'p>>,
+    /// Whether the batch has begun.
+    begun: bool,
     /// How often places had been taken away when the attempt began.
     halvings: usize,
 }
@@ -56,9 +62,11 @@ impl Default for Pace {
             rows: Semaphore::new(ROWS_AT_ONCE),
             away: AtomicUsize::new(0),
             owed: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             halvings: AtomicUsize::new(0),
             slowest: AtomicU64::new(0),
+            quickest: AtomicU64::new(u64::MAX),
             ended: Notify::new(),
         }
     }
@@ -71,30 +79,51 @@ impl Pace {
         // The semaphores are never closed.
         let permit = self.places.acquire().await.ok();
         let rows = self.rows.acquire_many(rows).await.ok();
-        InFlight { pace: self, permit, rows, halvings: self.halvings.load(Ordering::Relaxed) }
+        InFlight { pace: self, permit, rows, begun: false, halvings: self.halvings.load(Ordering::Relaxed) }
+    }
+
+    /// How many batches are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// A batch took so long while so many were in flight at most, itself included. One that was slow counts for less with
     /// each that follows.
     pub(super) fn took(&self, time: Duration, in_flight: usize) {
-        let share = time.as_micros() / in_flight.max(1) as u128;
-        let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+        let in_flight = u64::try_from(in_flight.max(1)).unwrap_or(u64::MAX);
         let before = self.slowest.load(Ordering::Relaxed);
-        self.slowest.store(share.max(before - before / 8), Ordering::Relaxed);
-        self.ended.notify_waiters();
+        self.slowest.store(time.div_ceil(in_flight).max(before - before / 8), Ordering::Relaxed);
+        self.quickest.fetch_min(time, Ordering::Relaxed);
     }
 
-    /// How long a batch may take that is begun now and has its place, at a store that takes the longer, the more it is asked
-    /// at once; nothing while none has ended.
+    /// How long a batch may take that is begun now, at a store that takes the longer, the more it is asked at once; nothing
+    /// while none has ended.
     pub(super) fn expected(&self) -> Duration {
-        let in_flight = u64::try_from(self.taken().max(1)).unwrap_or(u64::MAX);
+        let in_flight = u64::try_from(self.in_flight() + 1).unwrap_or(u64::MAX);
         Duration::from_micros(self.slowest.load(Ordering::Relaxed).saturating_mul(in_flight))
     }
 
-    /// Waits, with a place taken, until it is known how long a batch takes, or few are in flight.
-    pub(super) async fn first_ended(&self) {
-        while self.slowest.load(Ordering::Relaxed) == 0 && self.taken() > FIRST_AT_ONCE {
-            self.ended.notified().await;
+    /// How long it takes at a store that takes as long for one as for many; nothing while none has ended.
+    pub(super) fn least(&self) -> Duration {
+        let quickest = self.quickest.load(Ordering::Relaxed);
+        Duration::from_micros(if quickest == u64::MAX { 0 } else { quickest })
+    }
+
+    /// Whether it is not known how long a batch takes, while those are in flight that will show it.
+    pub(super) fn is_to_be_shown(&self) -> bool {
+        self.slowest.load(Ordering::Relaxed) == 0 && self.in_flight() >= FIRST_AT_ONCE
+    }
+
+    /// Waits until another batch may begin, which is asked again whenever a place was given back; or until none is in flight.
+    pub(super) async fn until(&self, may_begin: impl Fn() -> bool) {
+        loop {
+            // It hears also of what happens before it is waited for.
+            let ended = self.ended.notified();
+            if self.in_flight() == 0 || may_begin() {
+                return;
+            }
+            ended.await;
         }
     }
 
@@ -104,7 +133,7 @@ impl Pace {
     }
 
     /// How many places are taken.
-    pub(super) fn taken(&self) -> usize {
+    fn taken(&self) -> usize {
         let owed = self.owed.load(Ordering::Relaxed);
         (self.left() + owed).saturating_sub(self.places.available_permits())
     }
@@ -115,6 +144,13 @@ impl<'p> InFlight<'p> {
     pub(super) fn holds(&mut self, rows: usize) {
         if let Some(permit) = &mut self.rows {
             drop(permit.split(permit.num_permits().saturating_sub(rows)));
+        }
+    }
+
+    /// The batch begins.
+    pub(super) fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.pace.in_flight.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -164,13 +200,17 @@ impl<'p> InFlight<'p> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let owed = &self.pace.owed;
-        if owed.load(Ordering::Relaxed) > 0
-            && let Some(permit) = self.permit.take()
-        {
-            owed.fetch_sub(1, Ordering::Relaxed);
-            permit.forget();
+        let Pace { owed, in_flight, ended, .. } = self.pace;
+        if self.begun {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
         }
+        if let Some(permit) = self.permit.take() {
+            if owed.load(Ordering::Relaxed) > 0 {
+                owed.fetch_sub(1, Ordering::Relaxed);
+                permit.forget();
+            }
+        }
+        ended.notify_waiters();
     }
 }
 
@@ -184,7 +224,9 @@ mod tests {
     async fn flight(pace: &Pace, batches: usize) -> Vec<InFlight<'_>> {
         let mut flight = Vec::new();
         for _ in 0..batches {
-            flight.push(pace.place(1).await);
+            let mut place = pace.place(1).await;
+            place.begin();
+            flight.push(place);
         }
         flight
     }
@@ -223,30 +265,51 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_expected_to_take_what_the_slowest_took_of_late_for_each_that_is_in_flight() {
         let pace = Pace::default();
+        assert_eq!((pace.expected(), pace.least()), (Duration::ZERO, Duration::ZERO));
         let expected = |milliseconds: u64| {
             pace.took(Duration::from_millis(milliseconds), 1);
             pace.expected().as_millis()
         };
-        assert_eq!([100, 800, 100].map(expected), [100, 800, 700]);
+        assert_eq!([200, 800, 100].map(expected), [200, 800, 700]);
         assert_eq!([100; 40].map(expected)[39], 100);
-        let flight = flight(&pace, 5).await;
+        let flight = flight(&pace, 4).await;
+        // A place is no batch yet.
+        let _place = pace.place(1).await;
         assert_eq!(pace.expected().as_millis(), 500);
         pace.took(Duration::from_secs(2), 10);
         assert_eq!(pace.expected().as_millis(), 1000);
         drop(flight);
-        assert_eq!(pace.expected().as_millis(), 200);
+        assert_eq!((pace.expected().as_millis(), pace.least().as_millis()), (200, 100));
     }
 
     #[tokio::test]
-    async fn the_third_batch_waits_until_one_of_the_first_two_has_ended() {
+    async fn the_third_batch_is_to_wait_until_one_of_the_first_two_has_ended() {
         let pace = Pace::default();
-        let mut flight = flight(&pace, 2).await;
-        pace.first_ended().now_or_never().unwrap();
-        flight.push(pace.place(1).await);
-        let mut third = Box::pin(pace.first_ended());
-        assert!(third.as_mut().now_or_never().is_none());
+        let mut first = flight(&pace, 1).await;
+        assert!(!pace.is_to_be_shown());
+        first.extend(flight(&pace, 1).await);
+        assert!(pace.is_to_be_shown());
         pace.took(Duration::ZERO, 2);
-        third.await;
+        assert!(!pace.is_to_be_shown());
+    }
+
+    #[tokio::test]
+    async fn what_may_not_begin_waits_until_it_may_or_is_alone() {
+        let pace = Pace::default();
+        let mut flight = flight(&pace, 4).await;
+        let mut next = Box::pin(pace.until(|| pace.in_flight() < 4));
+        assert!(next.as_mut().now_or_never().is_none());
+        flight.pop();
+        next.now_or_never().unwrap();
+        let mut next = Box::pin(pace.until(|| false));
+        while let Some(place) = flight.pop() {
+            assert!(next.as_mut().now_or_never().is_none());
+            // Begun twice, it is in flight once.
+            let mut place = place;
+            place.begin();
+            drop(place.land());
+        }
+        next.now_or_never().unwrap();
     }
 
     #[tokio::test]

@@ -22,6 +22,9 @@ pub(crate) enum Hook {
     HangAfter,
     /// It is carried out after a while.
     Slow(Duration),
+    /// It is carried out after a while, which is so long where no other such call is under way, and twice as long beside
+    /// another: the store has one hand for all of them.
+    Shared(Duration),
     /// It never ends, and is carried out after a while all the same, also when nobody waits for it any more: a write, such as
     /// a store still had in its queue. Other calls are not carried out.
     Late(Duration),
@@ -40,7 +43,12 @@ pub(crate) struct Hooked {
     conditional_copy: bool,
     fails: Option<OfKey>,
     refuses: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+    /// One clone for each shared call under way.
+    sharing: Arc<Arc<()>>,
 }
+
+/// In how many pieces a shared call is carried out.
+const PIECES: u32 = 50;
 
 impl Hooked {
     pub(crate) fn new(inner: MemoryStore, hook: impl Fn(&Call) -> Hook + Send + Sync + 'static) -> Self {
@@ -52,6 +60,7 @@ impl Hooked {
             conditional_copy: true,
             fails: None,
             refuses: None,
+            sharing: Arc::default(),
         }
     }
 
@@ -115,6 +124,15 @@ impl Hooked {
             }
             Hook::Slow(time) => {
                 tokio::time::sleep(time).await;
+                run.await
+            }
+            Hook::Shared(time) => {
+                let sharing = Arc::clone(&*self.sharing);
+                for _ in 0..PIECES {
+                    // The store itself has one, too, of which all its clones have a share.
+                    let calls = u32::try_from(Arc::strong_count(&sharing) - 1).unwrap();
+                    tokio::time::sleep(time * calls / PIECES).await;
+                }
                 run.await
             }
             Hook::HangAfter => {

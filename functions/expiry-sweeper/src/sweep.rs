@@ -389,10 +389,7 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
 
     /// Whether a batch that is begun now would end after that.
     pub(crate) fn is_over_for_a_batch(&self) -> bool {
-        let end = self.clock.now().checked_add(self.pace.expected());
-        // What takes no less for being alone may still be on its way then, but not much longer.
-        let is_too_late = self.ending.left(Moment::Check) <= self.pace.least();
-        is_too_late || end.ok().is_none_or(|end| end >= self.ending.stop_at)
+        self.clock.now().checked_add(self.pace.expected()).ok().is_none_or(|end| end >= self.ending.stop_at)
     }
 
     /// Whether a batch may be begun that has its place.

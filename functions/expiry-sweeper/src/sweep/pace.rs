@@ -97,17 +97,17 @@ impl Pace {
         self.quickest.fetch_min(time, Ordering::Relaxed);
     }
 
-    /// How long a batch may take that is begun now, at a store that takes the longer, the more it is asked at once; nothing
+    /// How long a batch may take that is begun now: at a store that takes the longer, the more it is asked at once, by how
+    /// many are in flight; and since others take as long for one as for many, no less than half of what any took. Nothing
     /// while none has ended.
     pub(super) fn expected(&self) -> Duration {
+        let slowest = self.slowest.load(Ordering::Relaxed);
+        if slowest == 0 {
+            return Duration::ZERO;
+        }
         let in_flight = u64::try_from(self.in_flight() + 1).unwrap_or(u64::MAX);
-        Duration::from_micros(self.slowest.load(Ordering::Relaxed).saturating_mul(in_flight))
-    }
-
-    /// How long it takes at a store that takes as long for one as for many; nothing while none has ended.
-    pub(super) fn least(&self) -> Duration {
         let quickest = self.quickest.load(Ordering::Relaxed);
-        Duration::from_micros(if quickest == u64::MAX { 0 } else { quickest })
+        Duration::from_micros(slowest.saturating_mul(in_flight).max(quickest / 2))
     }
 
     /// Whether it is not known how long a batch takes, while those are in flight that will show it.
@@ -265,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_expected_to_take_what_the_slowest_took_of_late_for_each_that_is_in_flight() {
         let pace = Pace::default();
-        assert_eq!((pace.expected(), pace.least()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(pace.expected(), Duration::ZERO);
         let expected = |milliseconds: u64| {
             pace.took(Duration::from_millis(milliseconds), 1);
             pace.expected().as_millis()
@@ -279,7 +279,17 @@ mod tests {
         pace.took(Duration::from_secs(2), 10);
         assert_eq!(pace.expected().as_millis(), 1000);
         drop(flight);
-        assert_eq!((pace.expected().as_millis(), pace.least().as_millis()), (200, 100));
+        assert_eq!(pace.expected().as_millis(), 200);
+    }
+
+    #[tokio::test]
+    async fn alone_a_batch_is_expected_to_take_no_less_than_half_of_what_the_quickest_took() {
+        let pace = Pace::default();
+        pace.took(Duration::from_secs(3), 20);
+        pace.took(Duration::from_secs(2), 20);
+        assert_eq!(pace.expected(), Duration::from_secs(1));
+        let _flight = flight(&pace, 19).await;
+        assert!(pace.expected() > Duration::from_secs(2));
     }
 
     #[tokio::test]

@@ -394,8 +394,8 @@ impl<'a, S, C: Clock> Sweep<'a, S, C> {
 
     /// Whether a batch may be begun that has its place.
     pub(crate) fn is_time_for_a_batch(&self) -> bool {
-        let is_short = self.ending.left(Moment::Stop) < SHORT;
-        !self.is_over_for_a_batch() && !(is_short && self.pace.is_to_be_shown())
+        let is_in_plenty = || self.ending.left(Moment::Stop) >= SHORT;
+        !self.is_over_for_a_batch() && (is_in_plenty() || !self.pace.is_to_be_shown())
     }
 
     /// The reports of the rule.

@@ -204,11 +204,12 @@ impl Drop for InFlight<'_> {
         if self.begun {
             in_flight.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(permit) = self.permit.take() {
-            if owed.load(Ordering::Relaxed) > 0 {
+        match self.permit.take() {
+            Some(permit) if owed.load(Ordering::Relaxed) > 0 => {
                 owed.fetch_sub(1, Ordering::Relaxed);
                 permit.forget();
             }
+            permit => drop(permit),
         }
         ended.notify_waiters();
     }

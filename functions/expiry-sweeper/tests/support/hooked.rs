@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use shared::object_ref::{ETag, ETagRef, ObjectRef};
@@ -43,12 +44,28 @@ pub(crate) struct Hooked {
     conditional_copy: bool,
     fails: Option<OfKey>,
     refuses: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
-    /// One clone for each shared call under way.
-    sharing: Arc<Arc<()>>,
+    /// How many shared calls are under way.
+    sharing: Arc<AtomicU32>,
 }
 
 /// In how many pieces a shared call is carried out.
 const PIECES: u32 = 50;
+
+/// A shared call, which is under way until this is dropped.
+struct Sharing(Arc<AtomicU32>);
+
+impl Sharing {
+    fn begin(calls: &Arc<AtomicU32>) -> Self {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Hooked {
     pub(crate) fn new(inner: MemoryStore, hook: impl Fn(&Call) -> Hook + Send + Sync + 'static) -> Self {
@@ -127,12 +144,11 @@ impl Hooked {
                 run.await
             }
             Hook::Shared(time) => {
-                let sharing = Arc::clone(&*self.sharing);
+                let sharing = Sharing::begin(&self.sharing);
                 for _ in 0..PIECES {
-                    // The store itself has one, too, of which all its clones have a share.
-                    let calls = u32::try_from(Arc::strong_count(&sharing) - 1).unwrap();
-                    tokio::time::sleep(time * calls / PIECES).await;
+                    tokio::time::sleep(time * sharing.0.load(Ordering::Relaxed) / PIECES).await;
                 }
+                drop(sharing);
                 run.await
             }
             Hook::HangAfter => {

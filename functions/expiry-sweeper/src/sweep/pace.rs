@@ -313,10 +313,9 @@ mod tests {
         flight.pop();
         next.now_or_never().unwrap();
         let mut next = Box::pin(pace.until(|| false));
-        while let Some(place) = flight.pop() {
+        while let Some(mut place) = flight.pop() {
             assert!(next.as_mut().now_or_never().is_none());
             // Begun twice, it is in flight once.
-            let mut place = place;
             place.begin();
             drop(place.land());
         }

@@ -34,9 +34,9 @@ sweep: binaries ## sweeps a store by a policy; POLICY=file AUDIT_BUCKET=… APPL
 	@$(LOCAL_CLOUD) sweep "$(POLICY)" $(if $(APPLY),--apply) $(if $(RULE),--rule "$(RULE)") $(if $(CONFIRM),--confirm "$(CONFIRM)") \
 	  $(if $(AUDIT_BUCKET),--audit-bucket "$(AUDIT_BUCKET)") $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
 
-restore: binaries ## puts back what a sweep quarantined; REPORT=s3://audit/sweeps/<date>/<id>/ APPLY=1
+restore: binaries ## puts back what a sweep quarantined; REPORT=s3://audit/sweeps/<date>/<id>/ APPLY=1 ENDPOINT=http://…
 	@test -n "$(REPORT)" || { echo "error: name a report or a sweep's folder by REPORT=s3://audit/sweeps/<date>/<id>/" >&2; exit 2; }
-	@$(LOCAL_CLOUD) restore "$(REPORT)" $(if $(APPLY),--apply)
+	@$(LOCAL_CLOUD) restore "$(REPORT)" $(if $(APPLY),--apply) $(if $(ENDPOINT),--endpoint "$(ENDPOINT)")
 
 lint: toolchain ## formatting, clippy, documentation, and dependencies by cargo deny
 	$(CARGO) fmt --all --check

@@ -1,5 +1,7 @@
 //! `s.yaml` and the RAM policies against the binaries: what they set is what the functions read.
 
+use std::collections::BTreeSet;
+
 use expiry_sweeper::policy::Policy;
 use serde_json::Value;
 use shared::env::Environment;
@@ -105,6 +107,32 @@ fn every_bucket_of_a_function_is_in_its_policy_and_no_policy_is_for_all() {
             if variable.ends_with("_BUCKET") {
                 assert!(policy.contains(&format!("acs:oss:*:*:{bucket}/")), "{name}: {variable}={bucket}");
             }
+        }
+    }
+}
+
+/// The actions that a role's policy allows on `resource`.
+fn allowed(name: &str, resource: &str) -> BTreeSet<String> {
+    let policy: Value = serde_json::from_str(&read(&format!("docs/ram/{name}.json"))).unwrap();
+    let texts = |value: &Value| match value {
+        Value::Array(items) => items.iter().map(|item| item.as_str().unwrap().to_owned()).collect(),
+        one => vec![one.as_str().unwrap().to_owned()],
+    };
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let about = statements.filter(|one| texts(&one["Resource"]).iter().any(|known| known == resource));
+    about.flat_map(|one| texts(&one["Action"])).collect()
+}
+
+#[test]
+fn a_role_that_copies_with_tags_may_read_these_and_write_them() {
+    let sweeper = allowed("expiry-sweeper", "acs:oss:*:*:bucket-functions-files/*");
+    for action in ["GetObject", "GetObjectTagging", "GetObjectVersion", "GetObjectVersionTagging"] {
+        assert!(sweeper.contains(&format!("oss:{action}")), "{action}");
+    }
+    for (name, place) in [("expiry-sweeper", "audit/sweeps"), ("upload-validator", "quarantine")] {
+        let written = allowed(name, &format!("acs:oss:*:*:bucket-functions-{place}/*"));
+        for action in ["PutObject", "PutObjectTagging"] {
+            assert!(written.contains(&format!("oss:{action}")), "{name}: {action}");
         }
     }
 }

@@ -16,7 +16,7 @@ use policy::texts;
 use stack::{REGION, Stack, text};
 
 /// Sets of parameters that between them take every branch of the template.
-const STACKS: [(&str, &[(&str, &str)]); 6] = [
+const STACKS: [(&str, &[(&str, &str)]); 7] = [
     ("the defaults", &[]),
     (
         "everything on",
@@ -72,6 +72,7 @@ const STACKS: [(&str, &[(&str, &str)]); 6] = [
             ),
         ],
     ),
+    ("versions in plan mode", &[("FilesVersioning", "true"), ("SweepPolicyKey", "config/sweep.json")]),
     ("rejected files stay", &[("RejectAction", "tag"), ("Records", "on")]),
     (
         "no keys and no delivery",

@@ -135,7 +135,8 @@ impl Cause {
     }
 }
 
-/// Decides. `referenced` is what the rule's reference list says about the key; `None` if nobody has asked.
+/// Decides. `referenced` is what the rule's reference list says about the key; `None` if nobody has asked, or the list cannot
+/// know.
 pub fn decide(rule: &Rule, facts: Facts<'_>, referenced: Option<bool>, now: Timestamp) -> Decision {
     match due(rule, facts, referenced, now) {
         Err(keep) => Decision::Keep(keep),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -76,11 +76,40 @@ pub async fn handle<S: ObjectStore, C: Clock, D: Cdn>(
     event: &Value,
     invocation: &Invocation,
 ) -> Result<Value, InvocationError> {
+    let delivery = delivered(event)?;
+    let (outcomes, complete) = swept(deps, &delivery, invocation).await?;
+    let mut answer = delivery.answer(&outcomes)?;
+    answer["complete"] = complete.into();
+    Ok(answer)
+}
+
+/// How every rule ended, and whether none has to be gone on with: what [`handle`] answers, for whoever has no carrier
+/// that would call again. There a rule that failed for now fails the invocation, and takes what is known of all others
+/// with it.
+///
+/// # Errors
+/// As for [`handle`], where no rule was swept.
+pub async fn outcomes<S: ObjectStore, C: Clock, D: Cdn>(
+    deps: &Deps<S, C, D>,
+    event: &Value,
+    invocation: &Invocation,
+) -> Result<(Vec<Outcome>, bool), InvocationError> {
+    swept(deps, &delivered(event)?, invocation).await
+}
+
+fn delivered(event: &Value) -> Result<Delivery, InvocationError> {
     let is_empty = event.is_null() || event.as_object().is_some_and(serde_json::Map::is_empty);
     let empty = json!({"sweep": {}});
-    let delivery = event::normalize(if is_empty { &empty } else { event })?;
+    Ok(event::normalize(if is_empty { &empty } else { event })?)
+}
+
+async fn swept<S: ObjectStore, C: Clock, D: Cdn>(
+    deps: &Deps<S, C, D>,
+    delivery: &Delivery,
+    invocation: &Invocation,
+) -> Result<(Vec<Outcome>, bool), InvocationError> {
     let ending = Ending::of(invocation.deadline, invocation.remaining(deps.clock.now()));
-    let answer = ending.before(Moment::Answer, Box::pin(deps.answer(&delivery, invocation, ending))).await;
+    let answer = ending.before(Moment::Answer, Box::pin(deps.answer(delivery, invocation, ending))).await;
     let ends = match answer.unwrap_or_else(|| Err(Unusable::late())) {
         Err(Unusable::Invocation(error)) => return Err(error),
         Err(Unusable::Event(outcome)) => vec![RuleEnd::without_sweep(*outcome, false)],
@@ -88,10 +117,7 @@ pub async fn handle<S: ObjectStore, C: Clock, D: Cdn>(
     };
     deps.tell(&ends);
     let complete = ends.iter().all(|end| !end.goes_on);
-    let outcomes: Vec<_> = ends.into_iter().map(|end| end.outcome).collect();
-    let mut answer = delivery.answer(&outcomes)?;
-    answer["complete"] = complete.into();
-    Ok(answer)
+    Ok((ends.into_iter().map(|end| end.outcome).collect(), complete))
 }
 
 /// Why no rule is swept.
@@ -161,10 +187,11 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         let sweep_id = pass.sweep_id.clone();
         let request = self.request(&policy, (&sweep_id, pass.started_at), (invocation, ending));
         let mut ends = Vec::with_capacity(rules.len());
-        for rule in rules {
+        let mut only_failures = true;
+        for rule in &rules {
             let started = Instant::now();
             let mut end = if let Some(outcome) = pass.earlier(&rule.id) {
-                RuleEnd::without_sweep(outcome, false)
+                RuleEnd { is_told: true, ..RuleEnd::without_sweep(outcome, false) }
             } else if self.clock.now() >= request.ending.stop_at {
                 let message = "The invocation's time is over; the next one sweeps the rule.";
                 RuleEnd::without_sweep(Outcome::skipped(Reason::new("deadline", message)), true)
@@ -174,10 +201,19 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
             if !end.goes_on && !end.outcome.is_retryable() {
                 pass.note(&rule.id, &end.outcome);
+            } else {
+                only_failures &= end.outcome.is_retryable();
             }
             ends.push(end);
         }
+        let untold = rules.iter().zip(&ends).filter(|(_, end)| !end.is_told);
+        let untold: Vec<_> = untold.map(|(rule, end)| (*rule, &end.outcome)).collect();
+        // Where there is no summary, none says that all is done.
+        if !untold.is_empty() && request.summarised.load(Ordering::Relaxed) {
+            ending.before(Moment::Note, request.summarise_unbegun(&untold)).await;
+        }
         if is_whole {
+            pass.left(only_failures, self.clock.now());
             let is_done = pass.done.len() == policy.rules.len();
             let kept = pass.keep(&self.store, &self.config.audit_bucket, mode, &policy, is_done);
             if ending.before(Moment::Note, kept).await.is_none() {
@@ -217,7 +253,11 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         let now = self.clock.now();
         let given = input.get("sweep_id").and_then(Value::as_str).filter(|id| is_plain(id));
         let sweep_id = given.map_or_else(|| sweep_id(now, invocation), str::to_owned);
-        let request = self.request(&policy, (&sweep_id, now), (invocation, ending));
+        // The day is part of where reports stand, and the time decides what is due; both are those of all attempts.
+        let given =
+            input.get("started_at").and_then(Value::as_str).and_then(|time| time.parse::<Timestamp>().ok());
+        let started_at = given.map_or(now, |time| time.min(now));
+        let request = self.request(&policy, (&sweep_id, started_at), (invocation, ending));
         let mut end = request.run_listed(rule, entries).await;
         end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
         if malformed > 0 {
@@ -283,10 +323,14 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
                 return Err(Unusable::policy(message));
             }
         };
-        let policy =
-            Policy::parse(&String::from_utf8_lossy(&text), &self.config.audit_bucket).map_err(|error| {
-                Unusable::policy(format!("policy-invalid: {object}: {error}; nothing was swept"))
-            })?;
+        let invalid = |problem: &dyn fmt::Display| {
+            Unusable::policy(format!("policy-invalid: {object}: {problem}; nothing was swept"))
+        };
+        // A letter that is replaced by a sign would make another pattern of it, and what it protects would go.
+        let text = str::from_utf8(&text).map_err(|error| {
+            invalid(&format_args!("the document is not UTF-8 ({error}); save it as UTF-8"))
+        })?;
+        let policy = Policy::parse(text, &self.config.audit_bucket).map_err(|error| invalid(&error))?;
         if let Some(rule) =
             policy.rules.iter().find(|rule| rule.bucket == object.bucket && rule.covers(&object.key))
         {

@@ -19,6 +19,7 @@ use shared::outcome::{Reason, RetryClass};
 use shared::store::{ObjectStore, Precondition, StoreError};
 
 use crate::report::{RuleSummary, UploadState};
+use crate::sweep::Earlier;
 
 mod document;
 mod lock;
@@ -102,6 +103,9 @@ pub struct LastSweep {
     /// The number of the report that comes next, should the rule be swept again under the same id.
     #[serde(default)]
     pub next_report: u32,
+    /// The reports, as URIs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<String>,
 }
 
 impl LastSweep {
@@ -114,7 +118,13 @@ impl LastSweep {
             deleted: summary.deleted,
             deleted_bytes: summary.deleted_bytes,
             next_report,
+            reports: summary.reports.clone(),
         }
+    }
+
+    /// What another sweep under the same id adds to.
+    pub fn as_earlier(&self) -> Earlier {
+        Earlier { deleted: self.deleted, deleted_bytes: self.deleted_bytes, reports: self.reports.clone() }
     }
 }
 

@@ -11,6 +11,7 @@ use globset::GlobSet;
 
 mod overlap;
 mod parse;
+mod pattern;
 mod span;
 
 pub use span::{MAX_DURATION, parse_duration};
@@ -231,12 +232,20 @@ impl Rule {
         key.starts_with(&self.prefix) && !self.exclude.fits(key)
     }
 
-    /// What decides about an object, as text: rules with the same text never disagree, and a cursor is
-    /// only good for the rule that it was written for.
+    /// Whether what the rule says of an object may become another although the object stays as it is: its reference may
+    /// appear, and its tag be written anew.
+    pub fn may_change_its_mind(&self) -> bool {
+        matches!(self.criterion, Criterion::Unreferenced { .. } | Criterion::Own { at: OwnExpiry::Tag, .. })
+    }
+
+    /// What decides what is done, as text: rules with the same text never disagree, and a cursor is only good for the
+    /// rule that it was written for, with the same caps and the same way back.
     pub fn fingerprint(&self) -> String {
         let Self { bucket, prefix, criterion, exclude, min_size, max_size, hold_tag, .. } = self;
+        let Self { require_conditional, quarantine, caps, .. } = self;
         format!(
-            "{bucket} {prefix:?} {criterion:?} {:?} {min_size:?} {max_size:?} {hold_tag:?}",
+            "{bucket} {prefix:?} {criterion:?} {:?} {min_size:?} {max_size:?} {hold_tag:?} \
+             {require_conditional} {quarantine} {caps:?}",
             exclude.patterns
         )
     }

@@ -4,7 +4,8 @@
 //! It is read whole once before the first decision: a list that is cut off, damaged or out of order must
 //! not make orphans of what it would have named further down. One that is out of order is sorted in
 //! temporary files first. A list that is missing, empty (also of keys under the rule's prefix) or too
-//! old stops its rule; it never means that everything is an orphan.
+//! old stops its rule; it never means that everything is an orphan. And an object that is younger than the list is
+//! none, since the list cannot know of it.
 //!
 //! A line cannot hold a key with a line feed in it, nor one that ends in a carriage return. Objects with
 //! such keys count as referenced.
@@ -168,6 +169,7 @@ pub struct References<'s, S> {
     join: Join,
     options: ReferenceOptions,
     e_tag: ETag,
+    written: Timestamp,
     was_sorted: bool,
     keys: Option<u64>,
 }
@@ -201,6 +203,7 @@ impl<'s, S: ObjectStore> References<'s, S> {
             source: Source::Stored(Box::new(Lines::new(bytes.clone()))),
             join: Join::behind(options.start_after.clone()),
             e_tag,
+            written,
             was_sorted: true,
             keys: None,
             options,
@@ -251,6 +254,11 @@ impl<'s, S: ObjectStore> References<'s, S> {
     /// The list's tag.
     pub fn e_tag(&self) -> &ETag {
         &self.e_tag
+    }
+
+    /// When the list was written. Of what was written later it knows nothing.
+    pub fn written(&self) -> Timestamp {
+        self.written
     }
 
     /// Whether the list was in order, so that [`ReferenceOptions::verified`] may name it next time.

@@ -25,7 +25,7 @@ use shared::store::StoreError;
 use crate::lease::LeaseError;
 use crate::policy::Rule;
 use crate::references::ReferenceError;
-use crate::report::{PART_BYTES, ReadError, ReportTarget, StoredError, SummaryError};
+use crate::report::{PART_BYTES, ReadError, ReportTarget, StoredError, SummaryError, SummaryReason};
 
 mod act;
 mod ahead;
@@ -121,6 +121,12 @@ pub struct Tally {
     pub lag_seconds: Option<u64>,
     /// How many were written after now, by more than what clocks differ.
     pub from_the_future: u64,
+    /// How many keys came where they do not belong, as the store lists in an order of its own.
+    #[serde(default)]
+    pub out_of_order: u64,
+    /// How many of those that were looked at the reference list names, where there is one.
+    #[serde(default)]
+    pub referenced: u64,
     /// How many were deleted.
     pub deleted: u64,
     /// The size of those.
@@ -154,6 +160,26 @@ pub struct Cursor {
     pub missing_references: Option<u64>,
     /// The tag of the reference list that was found whole and in order.
     pub verified: Option<String>,
+    /// Whether the rule is listed once more in one range, since the store lists in an order of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undivided: bool,
+    /// Why a CDN goes on serving what was deleted, if one refused to hear of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<SummaryReason>,
+    /// What was done before under the same id, where a sweep that was finished with failures begins once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
+}
+
+/// What a finished sweep of a rule did, to which another one under the same id adds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// How many were deleted.
+    pub deleted: u64,
+    /// The size of those.
+    pub deleted_bytes: u64,
+    /// The reports, as URIs.
+    pub reports: Vec<String>,
 }
 
 /// An object of a plan.
@@ -272,6 +298,17 @@ impl Cursor {
             place = Place { file: place.file + 1, row: 0 };
         }
         place
+    }
+
+    /// Whether nothing was begun.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let earlier = self.earlier.clone();
+        *self == Self { earlier, ..Self::default() }
+    }
+
+    /// Whether keys may have been missed between ranges, so that the rule has to be listed in one.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.tally.out_of_order > 0 && !self.undivided
     }
 
     /// Whether the rule is not listed to its end.

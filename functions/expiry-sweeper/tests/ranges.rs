@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use shared::store::{Operation, RecordingStore};
+use shared::store::{ObjectStore, Operation, RecordingStore};
+use support::hooked::{Hook, Hooked};
 use support::*;
 
 /// A day, and nothing is too much at once, so that it deletes while it lists.
@@ -25,11 +26,21 @@ fn capped() -> Value {
 /// Sweeps until it is done, by invocations of three seconds, and answers how many there were and how many
 /// ranges were open at once.
 async fn sweep(world: &World, rules: &Value, step: i64) -> (usize, usize) {
+    sweep_at(world, world.store.clone(), rules, step).await
+}
+
+/// The same over another store.
+async fn sweep_at<S: ObjectStore + Clone>(
+    world: &World,
+    store: S,
+    rules: &Value,
+    step: i64,
+) -> (usize, usize) {
     let policy = policy(rules);
     let (ticking, mut most) = (world.clock.stepping(step), 0);
     for invocation in 1..200 {
         let variables = [("SWEEP_POLICY", &*policy)];
-        let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+        let answer = invoke(store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
         if answer["complete"] == true {
             return (invocation, most);
         }
@@ -47,7 +58,9 @@ fn key() -> impl Strategy<Value = String> {
         4 => (0..20_000_u32).prop_map(|n| format!("a/{n:06}")),
         2 => any::<u32>().prop_map(|n| format!("a/{n:08x}-{n:04x}")),
         2 => (0..4_u8, 0..3000_u32).prop_map(|(folder, n)| format!("a/f{folder}/{n}")),
-        1 => "a/[a-c0-1é~! +]{1,6}(/[a-c0-1]{1,3})?",
+        2 => "a/[a-c0-1é~! +]{1,6}(/[a-c0-1]{1,3})?",
+        2 => (0..40_u8, prop_oneof![Just("/"), Just("-/"), Just("-"), Just("-x/"), Just("/y/")], 0..100_u8)
+            .prop_map(|(folder, between, n)| format!("a/{folder:02}{between}{n}")),
     ]
 }
 
@@ -60,6 +73,7 @@ proptest! {
         page_size in 1_u16..12,
         step in prop_oneof![Just(0_i64), Just(7)],
         is_capped: bool,
+        is_tree: bool,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -69,7 +83,13 @@ proptest! {
                 world.put(key, key).await;
             }
             world.clock.advance(DAY);
-            sweep(&world, &if is_capped { capped() } else { rules() }, step).await;
+            let rules = if is_capped { capped() } else { rules() };
+            if is_tree {
+                let store = Hooked::new(world.store.clone(), |_| Hook::Go).in_tree_order(page_size);
+                sweep_at(&world, store, &rules, step).await;
+            } else {
+                sweep(&world, &rules, step).await;
+            }
             world.check(&keys.into_iter().collect::<Vec<_>>(), &[]).await;
         });
     }
@@ -140,4 +160,22 @@ async fn deletes_go_by_the_thousand_and_an_end_that_would_be_alone_in_two_halves
         assert!(matches!(last, Some(10 | 11)), "{last:?}: {rules}");
         assert_eq!(deletes, [1, 2, 3], "{rules}");
     }
+}
+
+#[tokio::test]
+async fn many_keys_between_a_folder_and_its_name_do_not_keep_a_range_from_its_beginning() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(2);
+    let mut keys: Vec<_> = (0..40).map(|n| format!("a/b-{n:02}")).collect();
+    keys.extend((0..40).map(|n| format!("a/b/{n:02}")));
+    keys.extend((0..40).map(|n| format!("a/a/{n:02}")));
+    keys.extend((0..5).flat_map(|folder| (0..5).map(move |n| format!("a/c{folder}/{n}"))));
+    for key in &keys {
+        world.put(key, key).await;
+    }
+    world.clock.advance(DAY);
+    for rules in [rules(), capped()] {
+        sweep(&world, &rules, 7).await;
+    }
+    world.check(&keys, &[]).await;
 }

@@ -183,7 +183,7 @@ fn in_memory(call: &Call, body: impl Into<Outgoing>) -> StoreResult<Bytes> {
 
 impl ObjectStore for MemoryStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { conditional_replace: true, conditional_delete: true }
+        Capabilities { conditional_replace: true, conditional_delete: true, byte_order: true }
     }
 
     async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {

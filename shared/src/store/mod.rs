@@ -273,6 +273,9 @@ pub struct Capabilities {
     pub conditional_replace: bool,
     /// `If-Match` on deletes, single and per key of a batch.
     pub conditional_delete: bool,
+    /// Listings are known to be in UTF-8 byte order, as S3's and OSS's are. Others walk a tree of folders, so that `a/b` may come
+    /// before `a!`.
+    pub byte_order: bool,
 }
 
 /// An object store.

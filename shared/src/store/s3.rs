@@ -294,8 +294,14 @@ impl S3Store {
 impl ObjectStore for S3Store {
     fn capabilities(&self) -> Capabilities {
         match self.config.dialect {
-            Dialect::S3 => Capabilities { conditional_replace: true, conditional_delete: true },
-            Dialect::Oss => Capabilities { conditional_replace: false, conditional_delete: false },
+            Dialect::S3 => {
+                // Behind an endpoint of its own may be any server.
+                let byte_order = self.config.endpoint.is_none();
+                Capabilities { conditional_replace: true, conditional_delete: true, byte_order }
+            }
+            Dialect::Oss => {
+                Capabilities { conditional_replace: false, conditional_delete: false, byte_order: true }
+            }
         }
     }
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use expiry_sweeper::report::Row;
 use expiry_sweeper::restore::{Restored, restore};
-use shared::env::Environment;
 use shared::object_ref::ObjectRef;
 use shared::store::{S3Config, S3Store};
 
 use super::CommandResult;
+use super::sweep::store_environment;
 
-/// Which sweep. The store is reached as the functions reach it, by `AWS_ENDPOINT_URL_S3` and the like.
+/// Which sweep, at which store.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// A report, or the folder of a sweep with all of them: s3://audit/sweeps/2026-11-21/ID/
@@ -18,15 +18,18 @@ pub(crate) struct Arguments {
     /// Puts back; without it, only tells what would be.
     #[arg(long)]
     apply: bool,
+    /// The store, where it is not Amazon's own; AWS_ENDPOINT_URL_S3 if nothing is said.
+    #[arg(long)]
+    endpoint: Option<String>,
 }
 
 pub(super) async fn run(arguments: Arguments) -> CommandResult {
     let report = ObjectRef::parse_uri(&arguments.report).ok_or(
         "a report is named as s3://bucket/sweeps/date/id/rule.csv, or its folder with a slash at the end",
     )?;
-    let mut env = Environment::of_process();
-    let config = S3Config::read(&mut env);
-    let store = S3Store::new(env.finish(config)?);
+    let mut environment = store_environment(arguments.endpoint, []);
+    let config = S3Config::read(&mut environment);
+    let store = S3Store::new(environment.finish(config)?);
     let tell = |row: &Row, restored: &Restored| {
         let what = restored.as_str();
         // Keys may hold line feeds, and what a terminal would obey.

@@ -6,23 +6,55 @@
 
 use std::collections::BTreeSet;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// Paths in flight, at most.
 pub const MAX_PATHS: usize = 3000;
 /// Wildcards in flight, at most.
 pub const MAX_WILDCARDS: usize = 15;
+/// Of one sweeper beside others: as many of them as a Distributed Map has at once stay below the limits together.
+const PATHS_BESIDE_OTHERS: usize = 100;
 /// Folders that are told apart while keys are counted.
 const MAX_FOLDERS: usize = 3000;
 
-/// What stands in a path as it is: RFC 3986's unreserved characters and the slash. An asterisk is
-/// encoded, as at a path's end it would be a wildcard.
-const RESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// What is encoded in a path beside what is no ASCII: the unsafe characters of RFC 1738, and the question mark, which
+/// would begin a query. CloudFront takes a path with anything else encoded for another one, and invalidates nothing
+/// (CloudFront Developer Guide, what to know when invalidating paths). Of a path with a tilde it takes no notice in
+/// either spelling.
+const UNSAFE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b'~');
 
-/// The path of `key` behind `path_prefix`, which begins and ends in a slash.
+/// The path of `key` behind `path_prefix`, which begins and ends in a slash. An asterisk at the end is encoded all the
+/// same, as it would be a wildcard there; any other stands for itself.
 pub fn path_of(path_prefix: &str, key: &str) -> String {
-    format!("{}{}", utf8_percent_encode(path_prefix, RESERVED), utf8_percent_encode(key, RESERVED))
+    match key.strip_suffix('*') {
+        Some(start) => format!("{}%2A", start_of(path_prefix, start)),
+        None => start_of(path_prefix, key),
+    }
+}
+
+/// The path of everything that begins with `folder`. Asterisks at its end are left to the wildcard, which covers them.
+fn wildcard_of(path_prefix: &str, folder: &str) -> String {
+    format!("{}*", start_of(path_prefix, folder.trim_end_matches('*')))
+}
+
+fn start_of(path_prefix: &str, key: &str) -> String {
+    format!("{}{}", utf8_percent_encode(path_prefix, UNSAFE), utf8_percent_encode(key, UNSAFE))
 }
 
 /// Collects what was deleted, in bounded memory.
@@ -34,6 +66,8 @@ pub struct Grouping {
     keys: Keys,
     /// How many keys were added.
     count: u64,
+    /// How many paths there may be, and how many wildcards.
+    limits: (usize, usize),
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +91,14 @@ impl Grouping {
     /// Nothing yet. `path_prefix` is what a path begins with, before the key; `prefix` the rule's.
     pub fn new(path_prefix: &str, prefix: &str) -> Self {
         let (path_prefix, prefix) = (path_prefix.to_owned(), prefix.to_owned());
-        Self { path_prefix, prefix, keys: Keys::Each(BTreeSet::new()), count: 0 }
+        let limits = (MAX_PATHS, MAX_WILDCARDS);
+        Self { path_prefix, prefix, keys: Keys::Each(BTreeSet::new()), count: 0, limits }
+    }
+
+    /// The same where others invalidate at the same time: beyond a few paths it is one wildcard.
+    #[must_use]
+    pub fn beside_others(self) -> Self {
+        Self { limits: (PATHS_BESIDE_OTHERS, 1), ..self }
     }
 
     /// Adds a key that was deleted.
@@ -66,7 +107,7 @@ impl Grouping {
         match &mut self.keys {
             Keys::Each(keys) => {
                 keys.insert(key.to_owned());
-                if keys.len() > MAX_PATHS {
+                if keys.len() > self.limits.0 {
                     let folders = keys.iter().map(|key| folder(key, &self.prefix).to_owned()).collect();
                     self.keys = Keys::Folders(folders);
                 }
@@ -96,20 +137,19 @@ impl Grouping {
 
     /// The invalidations: at most one, as that is all that may be in flight.
     pub(super) fn into_groups(self) -> Vec<Group> {
-        let Self { path_prefix, prefix, keys, count } = self;
+        let Self { path_prefix, prefix, keys, count, limits } = self;
         if count == 0 {
             return Vec::new();
         }
         let (paths, wildcards) = match keys {
             Keys::Each(keys) => (keys.iter().map(|key| path_of(&path_prefix, key)).collect(), 0),
             Keys::Folders(folders) => {
-                let folders = widened(folders, &prefix);
-                let paths: Vec<_> =
-                    folders.iter().map(|folder| format!("{}*", path_of(&path_prefix, folder))).collect();
+                let folders = widened(folders, &prefix, limits.1);
+                let paths: Vec<_> = folders.iter().map(|folder| wildcard_of(&path_prefix, folder)).collect();
                 let wildcards = paths.len() as u64;
                 (paths, wildcards)
             }
-            Keys::All => (vec![format!("{}*", path_of(&path_prefix, &prefix))], 1),
+            Keys::All => (vec![wildcard_of(&path_prefix, &prefix)], 1),
         };
         vec![Group { paths, wildcards }]
     }
@@ -124,9 +164,9 @@ fn folder<'k>(key: &'k str, prefix: &str) -> &'k str {
 /// Folders that cover all of these and are few enough. The deepest become wider first, as they cover least.
 ///
 /// It ends because every folder becomes `prefix` at last, which covers all others.
-fn widened(folders: BTreeSet<String>, prefix: &str) -> BTreeSet<String> {
+fn widened(folders: BTreeSet<String>, prefix: &str, most: usize) -> BTreeSet<String> {
     let mut folders = outermost(folders);
-    while folders.len() > MAX_WILDCARDS {
+    while folders.len() > most {
         let deepest = folders.iter().map(|folder| depth(folder)).max();
         let widen = |folder: String| match Some(depth(&folder)) == deepest {
             true => parent(&folder, prefix).to_owned(),
@@ -172,14 +212,38 @@ mod tests {
     }
 
     #[test]
+    fn beside_others_more_than_a_few_are_one_wildcard() {
+        let group = |keys: usize| {
+            let mut grouping = Grouping::new("/", "u/").beside_others();
+            (0..keys).for_each(|n| grouping.add(&format!("u/{}/x/{n}", n % 2)));
+            grouping.into_groups().remove(0)
+        };
+        assert_eq!((group(100).paths.len(), group(100).wildcards), (100, 0));
+        assert_eq!(group(101), Group { paths: vec!["/u/*".into()], wildcards: 1 });
+    }
+
+    #[test]
     fn nothing_deleted_is_nothing_to_invalidate() {
         assert!(Grouping::new("/", "u/").into_groups().is_empty());
     }
 
     #[test]
-    fn paths_are_percent_encoded() {
-        assert_eq!(path_of("/", "u/a b+ü*.webp"), "/u/a%20b%2B%C3%BC%2A.webp");
-        assert_eq!(path_of("/img/", "u/x@96.webp"), "/img/u/x%4096.webp");
+    fn what_is_unsafe_in_a_path_is_encoded_and_nothing_else() {
+        assert_eq!(path_of("/", "u/abc@96.webp"), "/u/abc@96.webp");
+        assert_eq!(path_of("/img/", "u/a b+ü.webp"), "/img/u/a%20b+%C3%BC.webp");
+        let encoded: String =
+            (0..128).map(char::from).filter(|c| path_of("/", &format!("{c}x")) != format!("/{c}x")).collect();
+        let controls: String = (0..32).map(char::from).collect();
+        assert_eq!(encoded, controls + " \"#%<>?[\\]^`{|}~\u{7f}");
+    }
+
+    #[test]
+    fn an_asterisk_of_a_key_is_never_a_wildcard() {
+        assert_eq!(path_of("/", "u/a*b.webp"), "/u/a*b.webp");
+        assert_eq!(path_of("/", "u/a*"), "/u/a%2A");
+        assert_eq!(path_of("/", "u/a**"), "/u/a*%2A");
+        assert_eq!(group("u/*", (0..=MAX_PATHS).map(|n| format!("u/*{n}"))).paths, ["/u/*"]);
+        assert_eq!(group("u/", (0..=MAX_PATHS).map(|n| format!("u/*/{n}"))).paths, ["/u/*/*"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub enum OwnTime {
     Unreadable,
 }
 
-/// Reads an object's user metadata: `expires-at` or `expires_at` (RFC 3339, or seconds since 1970), else
+/// Reads an object's user metadata: `expires-at` or `expires_at` (RFC 3339, or seconds since 1970; not before 2000), else
 /// `ttl` (a duration, or seconds, from when it was written), else the claim `expires_at` of its `ticket`.
 ///
 /// The ticket's signature is not checked again: the validator has removed what carried a false one.
@@ -48,10 +48,18 @@ fn named(pairs: &BTreeMap<String, String>, last_modified: Timestamp) -> OwnTime 
 }
 
 fn instant(text: &str) -> Option<Timestamp> {
-    match text.parse::<i64>() {
+    let time = match text.parse::<i64>() {
         Ok(seconds) => Timestamp::from_second(seconds).ok(),
         Err(_) => text.parse().ok(),
-    }
+    };
+    time.filter(is_plausible)
+}
+
+/// No object of today was meant to expire before object stores were. What says so means something else: a 0 or -1 "never", a
+/// small number a lifetime, 20261121 a day, and the year 1 that nothing was filled in.
+fn is_plausible(time: &Timestamp) -> bool {
+    const YEAR_2000: i64 = 946_684_800;
+    time.as_second() >= YEAR_2000
 }
 
 fn lifetime(text: &str, start: Timestamp) -> Option<Timestamp> {
@@ -84,7 +92,7 @@ fn numeric_date(seconds: &serde_json::Number) -> Option<Timestamp> {
         reason = "a date beyond the calendar saturates and is refused"
     )]
     let whole = seconds.as_i64().or_else(|| seconds.as_f64().map(|seconds| seconds.ceil() as i64))?;
-    Timestamp::from_second(whole).ok()
+    Timestamp::from_second(whole).ok().filter(is_plausible)
 }
 
 #[cfg(test)]
@@ -113,7 +121,8 @@ mod tests {
         assert_eq!(read(&[("expires-at", " 1795240800 ")]), at(1_795_240_800));
         assert_eq!(read(&[("ttl", "24h")]), at(WRITTEN + 86_400));
         assert_eq!(read(&[("ttl", "60")]), at(WRITTEN + 60));
-        assert_eq!(read(&[("ttl", "60"), ("expires-at", "7")]), at(7));
+        assert_eq!(read(&[("ttl", "60"), ("expires-at", "1700000007")]), at(1_700_000_007));
+        assert_eq!(read(&[("expires-at", "2000-01-01T00:00:00Z")]), at(946_684_800));
     }
 
     #[test]
@@ -121,7 +130,7 @@ mod tests {
         let dated = ticket(r#"{"sub":"a","expires_at":1795240800}"#);
         assert_eq!(read(&[("ticket", &dated)]), at(1_795_240_800));
         assert_eq!(read(&[("ticket", &dated), ("ttl", "1s")]), at(WRITTEN + 1));
-        assert_eq!(read(&[("ticket", &ticket(r#"{"expires_at":7.2}"#))]), at(8));
+        assert_eq!(read(&[("ticket", &ticket(r#"{"expires_at":1700000007.2}"#))]), at(1_700_000_008));
         assert_eq!(read(&[("ticket", &ticket(r#"{"exp":1}"#))]), OwnTime::None);
         assert_eq!(read(&[("ticket", "no.ticket")]), OwnTime::None);
     }
@@ -134,6 +143,13 @@ mod tests {
             ("expires-at", ""),
             ("expires-at", "2026-11-21"),
             ("expires_at", "99999999999999999"),
+            ("expires-at", "0"),
+            ("expires-at", "-1"),
+            ("expires-at", "3600"),
+            ("expires-at", "20261121"),
+            ("expires_at", "0001-01-01T00:00:00Z"),
+            ("expires_at", "1999-12-31T23:59:59Z"),
+            ("ticket", &ticket(r#"{"expires_at":0}"#)),
             ("ttl", "0"),
             ("ttl", "-1h"),
             ("ttl", "soon"),

@@ -15,6 +15,9 @@ use crate::retry::retrying;
 
 /// What was interrupted longer ago is begun afresh.
 const LONGEST: i64 = 7 * 86_400;
+/// For so long a sweep waits for rules that fail and may succeed, in seconds: until whoever called has tried again. Then all
+/// rules have their turn once more, since one that fails for days must not keep the others from theirs.
+const TRIED_AGAIN: i64 = 15 * 60;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A sweep of all rules.
@@ -27,6 +30,9 @@ pub(super) struct Pass {
     /// Why some of those failed for good: the code of the reason and its sentence, by rule.
     #[serde(default)]
     failed: BTreeMap<String, (String, String)>,
+    /// Since when nothing is left but rules that failed and may succeed in another attempt.
+    #[serde(default)]
+    failing_since: Option<Timestamp>,
     /// The rules as they were.
     #[serde(default)]
     rules: Vec<String>,
@@ -43,6 +49,7 @@ impl Pass {
             started_at,
             done: Vec::new(),
             failed: BTreeMap::new(),
+            failing_since: None,
             rules: Vec::new(),
             is_kept: false,
         }
@@ -76,6 +83,19 @@ impl Pass {
         }
     }
 
+    /// Notes whether all that is left failed.
+    pub(super) fn left(&mut self, only_failures: bool, now: Timestamp) {
+        self.failing_since = only_failures.then(|| self.failing_since.unwrap_or(now));
+    }
+
+    /// Whether another invocation goes on with it, instead of beginning with the first rule.
+    fn goes_on(&self, policy: &Policy, now: Timestamp) -> bool {
+        let age = |since: Timestamp| now.duration_since(since).as_secs();
+        self.rules == fingerprints(policy)
+            && (0..LONGEST).contains(&age(self.started_at))
+            && self.failing_since.is_none_or(|since| age(since) < TRIED_AGAIN)
+    }
+
     /// The sweep that the invocation before had to leave, if the policy is still the same.
     pub(super) async fn interrupted<S: ObjectStore>(
         store: &S,
@@ -99,8 +119,7 @@ impl Pass {
         };
         // What cannot be read says nothing: the rules are swept from the first one on.
         let pass = serde_json::from_slice(&text).ok().map(|pass| Self { is_kept: true, ..pass });
-        let age = |pass: &Self| now.duration_since(pass.started_at).as_secs();
-        Ok(pass.filter(|pass| pass.rules == fingerprints(policy) && (0..LONGEST).contains(&age(pass))))
+        Ok(pass.filter(|pass| pass.goes_on(policy, now)))
     }
 
     /// Notes how far the sweep came, or that it is over. Should that fail, rules are swept once more.

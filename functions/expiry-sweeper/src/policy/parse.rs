@@ -9,7 +9,7 @@ use shared::env::{BUCKET_NAME, bucket_name};
 
 use super::{
     Caps, CdnTarget, Criterion, Globs, Location, Mistake, Mode, OwnExpiry, Policy, PolicyError, Rule,
-    overlap, parse_duration,
+    overlap, parse_duration, pattern,
 };
 
 /// The age from which a reference list is too old, unless the rule says otherwise.
@@ -351,7 +351,7 @@ fn rule(
 /// A rule's id becomes part of keys, so that it is held to what every store and shell takes.
 fn rule_id(fields: &mut Fields<'_, '_>) -> Option<String> {
     let Some(id) = fields.text("id") else {
-        if !fields.fields.contains_key("id") {
+        if fields.fields.get("id").is_none_or(Value::is_null) {
             fields.mistake("id", "id-missing", "the rule has no id");
         }
         return None;
@@ -470,13 +470,17 @@ fn exclude(fields: &mut Fields<'_, '_>) -> Globs {
             );
             continue;
         };
-        match GlobBuilder::new(text).literal_separator(true).build() {
+        let built = pattern::spelled_out(text).map_err(str::to_owned).and_then(|spelled| {
+            let glob = GlobBuilder::new(&spelled).literal_separator(true).build();
+            glob.map_err(|error| error.kind().to_string())
+        });
+        match built {
             Ok(glob) => {
                 builder.add(glob);
                 texts.push(text.to_owned());
             }
-            Err(error) => {
-                let message = format!("{text:?} is no pattern: {}", error.kind());
+            Err(problem) => {
+                let message = format!("{text:?} is no pattern: {problem}");
                 fields.mistake(&format!("exclude[{index}]"), "bad-pattern", message);
             }
         }

@@ -6,7 +6,9 @@
 //! taking one away restores every cell.
 //!
 //! Where a spreadsheet's own separator is the semicolon or the tab, it splits at these and a formula may
-//! hide behind one. The same rule therefore holds at the start of a cell and behind every `;` and tab.
+//! hide behind one. Our quotes are then no longer at the start of its cells, where alone they would hold a row
+//! together, so that a line end inside them ends its row. The same rule therefore holds at the start of a cell and
+//! behind every `;`, tab, carriage return and line feed.
 
 use std::borrow::Cow;
 
@@ -54,7 +56,7 @@ fn rest(text: &str, at: usize) -> &str {
 }
 
 fn is_separator(character: char) -> bool {
-    matches!(character, ';' | '\t')
+    matches!(character, ';' | '\t' | '\r' | '\n')
 }
 
 fn is_risky(cell: &str) -> bool {
@@ -84,6 +86,10 @@ mod tests {
             ("a;=1", "a;'=1"),
             ("a\t-1", "a\t'-1"),
             ("\t=1", "'\t'=1"),
+            ("a\n=1", "a\n'=1"),
+            ("a\r@SUM(A1)", "a\r'@SUM(A1)"),
+            ("a\r\n+1", "a\r'\n'+1"),
+            ("a\n'b", "a\n''b"),
         ] {
             assert_eq!(neutralise(cell), written);
             assert_eq!(restore(written), cell);
@@ -92,9 +98,19 @@ mod tests {
 
     #[test]
     fn what_is_harmless_stays_as_it_is() {
-        for cell in ["", "u/a-b=c+d@e.png", "2026-11-21T06:00:00Z", "a;b", "it's", "ü"] {
+        for cell in ["", "u/a-b=c+d@e.png", "2026-11-21T06:00:00Z", "a;b", "a\nb", "it's", "ü"] {
             assert!(matches!(neutralise(cell), Cow::Borrowed(written) if written == cell));
             assert_eq!(restore(cell), cell);
+        }
+    }
+
+    #[test]
+    fn a_cell_of_a_report_from_before_reads_as_it_did() {
+        // Nothing was done behind line ends then.
+        for (written, cell) in
+            [("a\n=1", "a\n=1"), ("'=a\nb", "=a\nb"), ("a;'=1\n+1", "a;=1\n+1"), ("'\n=1", "\n=1")]
+        {
+            assert_eq!(restore(written), cell);
         }
     }
 
@@ -109,7 +125,7 @@ mod tests {
         fn every_nasty_cell_reads_back_and_starts_harmlessly(cell in "[=+@'; \t\r\na-]{0,12}") {
             let written = neutralise(&cell);
             prop_assert_eq!(restore(&written), &*cell);
-            for part in written.split([';', '\t']) {
+            for part in written.split([';', '\t', '\r', '\n']) {
                 let visible = part.trim_start();
                 prop_assert!(!visible.starts_with(['=', '+', '-', '@']), "{written:?}");
             }

@@ -58,6 +58,13 @@ pub struct RuleSummary {
     pub reason: Option<SummaryReason>,
 }
 
+impl RuleSummary {
+    /// Whether nothing was begun that there would be numbers of.
+    fn is_unbegun(&self) -> bool {
+        !self.complete && self.scanned == 0 && self.reports.is_empty()
+    }
+}
+
 /// A reason, as a summary holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryReason {
@@ -90,6 +97,11 @@ impl SweepSummary {
         let mut merged = before.map(|before| before.rules).unwrap_or_default();
         for rule in rules {
             match merged.iter_mut().find(|entry| entry.rule == rule.rule) {
+                // What was done before stands; only why it did not go on is new.
+                Some(entry) if rule.is_unbegun() => {
+                    let RuleSummary { finished_at, reason, .. } = rule.clone();
+                    (entry.complete, entry.finished_at, entry.reason) = (false, finished_at, reason);
+                }
                 Some(entry) => entry.clone_from(rule),
                 None => merged.push(rule.clone()),
             }
@@ -292,6 +304,24 @@ mod tests {
             written.unwrap();
         }
         assert_eq!(read(&store).await.unwrap().rules.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_was_not_begun_keeps_the_sweep_from_being_complete_and_its_numbers() {
+        let store = MemoryStore::new().with_bucket("audit");
+        let reason = SummaryReason { code: "deadline".into(), message: "later".into() };
+        let unbegun =
+            |id: &str| RuleSummary { scanned: 0, reason: Some(reason.clone()), ..rule(id, false, 0) };
+        let begun = RuleSummary { reports: vec!["s3://audit/r.csv".into()], ..rule("a", false, 3) };
+        write_summary(&store, "audit", started(), "s1", std::slice::from_ref(&begun), true).await.unwrap();
+        let entries = [unbegun("a"), unbegun("b")];
+        write_summary(&store, "audit", started(), "s1", &entries, false).await.unwrap();
+        let summary = read(&store).await.unwrap();
+        assert!(!summary.complete);
+        assert_eq!(summary.rules, [RuleSummary { reason: Some(reason.clone()), ..begun }, unbegun("b")]);
+        let swept = [rule("a", true, 4), rule("b", true, 0)];
+        write_summary(&store, "audit", started(), "s1", &swept, false).await.unwrap();
+        assert_eq!(read(&store).await.unwrap().rules, swept);
     }
 
     #[tokio::test]

@@ -33,6 +33,11 @@ pub struct ReportTarget {
 }
 
 impl ReportTarget {
+    /// Report `number`, from 1.
+    pub fn object(&self, number: u32) -> ObjectRef {
+        ObjectRef::new(&*self.bucket, self.key(number))
+    }
+
     /// The key of report `number`, from 1.
     pub fn key(&self, number: u32) -> String {
         let folder = folder(self.started_at, &self.sweep_id);

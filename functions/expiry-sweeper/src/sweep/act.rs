@@ -19,7 +19,7 @@ use super::meanwhile::meanwhile;
 use super::pace::InFlight;
 use super::plan::HOLD_TAG;
 use super::plan_reader::{Group, PlanReader, batch_of, groups_at_once};
-use super::verify::{Standing, Verifier};
+use super::verify::{Again, Standing};
 use super::{Acting, Cursor, Halt, Moment, PLAN_IS_FRESH, Phase, Place, Sweep, Tally};
 use crate::policy::Target;
 use crate::report::{Left, PackedRows, ReportWriter, Row, RowResult, StoredReport, UploadState};
@@ -93,8 +93,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     where
         F: AsyncFnMut(&Cursor, Option<UploadState>) -> Result<(), Halt>,
     {
-        let verifier = (self.rule.target() == Target::Objects)
-            .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
+        // An upload that is given up twice is given up once; of the others something may have become that is not meant.
+        let verifier = (self.rule.target() != Target::Uploads || intent == Intent::Settle)
+            .then(|| Again::at(self.store, self.rule));
         let capabilities = self.store.capabilities();
         let (target, most) = (self.plan_target(), batch_of(self.rule, self.sizes, capabilities));
         let is_fresh = |listed_since: Timestamp| {
@@ -112,7 +113,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             if self.is_over_for_a_batch() || stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            match take(&mut reader, || self.pace.in_flight(), verifier.as_mut(), intent).await {
+            let taken =
+                take(&mut reader, || self.pace.in_flight(), verifier.as_mut(), intent, || self.is_over());
+            match taken.await {
                 Ok(Some(taken)) => {
                     place.holds(taken.items.len());
                     // The next is asked for before this one is carried out.
@@ -277,29 +280,43 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 async fn take<S: ObjectStore>(
     reader: &mut PlanReader<'_, S>,
     in_flight: impl Fn() -> usize,
-    verifier: Option<&mut Verifier<'_, S>>,
+    verifier: Option<&mut Again<'_, S>>,
     intent: Intent,
+    is_over: impl Fn() -> bool,
 ) -> Result<Option<Taken>, Halt> {
     let Some(Group { rows, end, fresh }) = reader.next(in_flight).await? else { return Ok(None) };
-    let items = fates(rows, verifier.filter(|_| !fresh), intent).await?;
+    let items = fates(rows, verifier.filter(|_| !fresh), intent, is_over).await?;
     Ok(Some(Taken { items, end, fresh }))
 }
 
-/// What is to become of rows, by what stands under their keys now.
+/// What is to become of rows, by what stands under their keys now. Rows that are far from one another cost a request
+/// each; those for which time is over are left out.
 pub(super) async fn fates<S: ObjectStore>(
     rows: PackedRows,
-    mut verifier: Option<&mut Verifier<'_, S>>,
+    mut verifier: Option<&mut Again<'_, S>>,
     intent: Intent,
+    is_over: impl Fn() -> bool,
 ) -> Result<Items, Halt> {
     let mut fates = Vec::with_capacity(rows.len());
+    let is_sure = verifier.as_ref().is_some_and(|verifier| verifier.is_sure());
+    let mut requests = 0;
     for index in 0..rows.len() {
         let standing = match (&mut verifier, rows.get(index)) {
-            (Some(verifier), Some(row)) => verifier.standing(&row).await?,
+            (Some(verifier), Some(row)) => {
+                // One row is looked at however late it is, so that it gets on.
+                let is_slow = verifier.requests() > requests;
+                if index > 0 && is_slow && is_over() {
+                    break;
+                }
+                requests = verifier.requests();
+                verifier.standing(&row).await?
+            }
             _ => Standing::Same,
         };
         let fate = match (standing, intent) {
             _ if rows.result(index) == Some(RowResult::Held) => Fate::Held(Hold::Tag),
-            (Standing::Gone, _) => Fate::Gone,
+            (Standing::Gone, _) if is_sure => Fate::Gone,
+            (Standing::Gone, _) => Fate::Missing(intent),
             (Standing::Changed, _) => Fate::Changed,
             (Standing::Same, Intent::Delete) => Fate::Delete,
             (Standing::Same, Intent::Settle) => Fate::RuleChanged,

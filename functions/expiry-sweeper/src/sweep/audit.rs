@@ -44,13 +44,16 @@ impl<'s, S: ObjectStore> Audit<'s, S> {
         Ok(Some(Self { store: sweep.store, references, missing }))
     }
 
-    /// Whether each object is referenced.
-    pub(super) async fn mark(&mut self, entries: &[ListedEntry]) -> Result<Vec<bool>, Halt> {
+    /// Whether each object is referenced; `None` for one that was written after the list, which cannot know of it.
+    pub(super) async fn mark(&mut self, entries: &[ListedEntry]) -> Result<Vec<Option<bool>>, Halt> {
         let keys: Vec<_> = entries.iter().map(|entry| entry.key.as_str()).collect();
         let marks = self.references.mark(&keys).await?;
         let missing = self.references.take_missing();
         self.missing.append(self.store, &missing).await?;
-        Ok(marks)
+        // Some stores tell the one in seconds and the other finer.
+        let written = self.references.written().as_second();
+        let is_known = |entry: &ListedEntry| entry.last_modified.as_second() <= written;
+        Ok(entries.iter().zip(marks).map(|(entry, mark)| (mark || is_known(entry)).then_some(mark)).collect())
     }
 
     /// The listing is at its end.

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::pace::{InFlight, RowsHeld};
 use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
-use super::verify::{Standing, Verifier, is_same_time};
-use super::{Halt, Moment, Sweep, Tally};
-use crate::policy::Target;
+use super::verify::{Again, Standing, standing_alone};
+use super::{Halt, Intent, Moment, Sweep, Tally};
+use crate::decision::{Decision, Facts, decide, in_tags};
+use crate::policy::{Criterion, OwnExpiry, Target};
 use crate::report::{Action, PackedRows, Row, RowResult};
 use crate::restore::quarantine_key;
 use crate::retry::{MAX_ATTEMPTS, pause, retrying};
@@ -31,6 +32,8 @@ const RULE_CHANGED: &str = "rule-changed";
 pub(super) enum Fate {
     /// To be deleted.
     Delete,
+    /// No listing names it; whether it is gone is still to be found out.
+    Missing(Intent),
     /// Gone before, by an attempt or an invocation whose end nobody saw.
     Gone,
     /// Kept, because something else stands there.
@@ -148,7 +151,7 @@ impl Done<'_> {
                 Fate::RuleChanged => (RowResult::Changed, Some(RULE_CHANGED)),
                 Fate::Held(hold) => (RowResult::Held, Some(hold.code())),
                 Fate::Failed(kind) | Fate::Unknown(kind) => (RowResult::Failed, Some(kind.code())),
-                Fate::Delete => (RowResult::Failed, Some(self.left_alone)),
+                Fate::Delete | Fate::Missing(_) => (RowResult::Failed, Some(self.left_alone)),
             };
             let was_held = row.result == RowResult::Held;
             let deleted_at = (result == RowResult::Deleted).then_some(self.at);
@@ -187,26 +190,69 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         look_again: bool,
         place: &mut InFlight<'_>,
     ) -> Result<(), Halt> {
-        let look_again = look_again && self.rule.hold_tag.is_some();
-        if look_again || self.rule.quarantine {
-            let looked_up = async |row: &Row| {
-                if look_again && self.is_held(row).await? {
-                    return Ok(Some(Fate::Held(Hold::TagSince)));
-                }
-                if self.rule.quarantine { self.quarantine(row).await } else { Ok(None) }
-            };
-            self.each(items, |_, _| true, looked_up, Moment::Stop).await;
-        }
+        let by_tag = matches!(self.rule.criterion, Criterion::Own { at: OwnExpiry::Tag, .. });
+        let look_again = look_again && (self.rule.hold_tag.is_some() || by_tag);
+        let all = look_again || self.rule.quarantine;
+        // Where each is looked at before its delete, what is missing is looked for then.
+        let missing = self.store.capabilities().conditional_delete || self.rule.target() != Target::Objects;
+        let looked_up = async |row: &Row, fate: Fate| {
+            let fate = if let Fate::Missing(intent) = fate { self.look_for(row, intent).await } else { fate };
+            if fate != Fate::Delete {
+                return Ok(fate);
+            }
+            if look_again && self.is_held(row).await? {
+                return Ok(Fate::Held(Hold::TagSince));
+            }
+            // The tag may name another time by now, which no listing shows.
+            if look_again && by_tag && !self.is_due_by_tag(row).await? {
+                return Ok(Fate::Changed);
+            }
+            if self.rule.quarantine { self.quarantine(row).await } else { Ok(fate) }
+        };
+        let which = |_: &PackedRows, _, fate: &Fate| match fate {
+            Fate::Delete => all,
+            Fate::Missing(_) => all || missing,
+            _ => false,
+        };
+        self.each(items, which, looked_up, Moment::Stop).await;
         if items.rows.action(0) == Some(Action::AbortUpload) {
-            let abort = async |row: &Row| self.abort(row).await;
-            self.each(items, |_, _| true, abort, Moment::Stop).await;
+            let abort = async |row: &Row, _| self.abort(row).await;
+            self.each(items, to_be_deleted, abort, Moment::Stop).await;
             return Ok(());
         }
-        self.check_where_no_condition_can(items).await;
         let deleted = self.delete_batch(items, place).await;
         self.look_at_failures(items, deleted.is_err()).await;
         self.look_for_locks(items).await;
         deleted
+    }
+
+    /// What becomes of a row that no listing names.
+    async fn look_for(&self, row: &Row, intent: Intent) -> Fate {
+        match standing_alone(self.store, self.rule.target(), row).await {
+            Ok(Standing::Gone) => Fate::Gone,
+            Ok(Standing::Changed) => Fate::Changed,
+            Ok(Standing::Same) if intent == Intent::Settle => Fate::RuleChanged,
+            Ok(Standing::Same) => Fate::Delete,
+            Err(error) if error.retry_class() == RetryClass::Retryable => Fate::Unknown(error.kind),
+            // Who may not look at the object has the listing's word.
+            Err(_) => Fate::Gone,
+        }
+    }
+
+    /// Whether what a row names is due by the tag that it has now.
+    async fn is_due_by_tag(&self, row: &Row) -> StoreResult<bool> {
+        let object = ObjectRef::new(&*row.bucket, &*row.key);
+        let tags = match retrying(|| self.store.get_tags(&object)).await {
+            Ok(tags) => tags,
+            // Shows at the delete.
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let last_modified = row.last_modified.unwrap_or(Timestamp::MAX);
+        let own = in_tags(&tags, last_modified);
+        let facts =
+            Facts::Object { key: &row.key, size: row.size_bytes.unwrap_or_default(), last_modified, own };
+        Ok(matches!(decide(self.rule, facts, None, self.started_at), Decision::Delete { .. }))
     }
 
     /// Finds out whether what the store refused to delete is under object lock, since some stores give no reason. Where
@@ -243,28 +289,23 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// of the store's own, may have had its effect without an answer. What failed and is gone would be missing from
     /// the reports, as no listing names it again. `refused` is whether that was the answer to the whole request.
     async fn look_at_failures(&self, items: &mut Items, refused: bool) {
-        let mut verifier = (self.rule.target() == Target::Objects)
-            .then(|| Verifier::new(self.store, &self.rule.bucket, &self.rule.prefix));
+        let target = self.rule.target();
+        let objects = target == Target::Objects;
+        let mut verifier = objects.then(|| Again::at(self.store, self.rule));
         for (index, fate) in items.fates.iter_mut().enumerate() {
             let kind = match *fate {
                 Fate::Failed(kind) if kind.retry_class() == RetryClass::Retryable => kind,
                 // Of versions each would be a request.
-                Fate::Delete if refused && verifier.is_some() => StoreErrorKind::Unavailable,
+                Fate::Delete if refused && objects => StoreErrorKind::Unavailable,
                 _ => continue,
             };
             let Some(row) = items.rows.get(index) else { continue };
             let standing = match &mut verifier {
-                Some(verifier) => verifier.standing(&row).await,
-                // A delete marker cannot be looked at.
-                None if row.size_bytes.is_none() => continue,
-                None => {
-                    let object = ObjectRef::new(&*row.bucket, &*row.key).at_version(row.version_id.clone());
-                    match retrying(|| self.store.head(&object)).await {
-                        Ok(_) => Ok(Standing::Same),
-                        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Standing::Gone),
-                        Err(error) => Err(error),
-                    }
-                }
+                Some(Again::Objects(verifier)) => match verifier.standing(&row).await {
+                    Ok(Standing::Gone) => standing_alone(self.store, target, &row).await,
+                    standing => standing,
+                },
+                _ => standing_alone(self.store, target, &row).await,
             };
             *fate = match standing {
                 Ok(Standing::Same) => *fate,
@@ -275,29 +316,29 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         }
     }
 
-    /// Asks `what` becomes of each row that is to be deleted and is one of `which`, several at once. An error is that
+    /// Asks `what` becomes of each row that is one of `which`, several at once. An error is that
     /// row's alone. Mostly there is none to ask about, and then nothing is set aside for asking. What is not answered at
     /// `moment` is left out, with all that follows: of a slow store a part is done, instead of all in vain.
     async fn each(
         &self,
         items: &mut Items,
-        which: impl Fn(&PackedRows, usize) -> bool,
-        what: impl AsyncFn(&Row) -> StoreResult<Option<Fate>>,
+        which: impl Fn(&PackedRows, usize, &Fate) -> bool,
+        what: impl AsyncFn(&Row, Fate) -> StoreResult<Fate>,
         moment: Moment,
     ) {
         let (what, Items { rows, fates }) = (&what, items);
         let rows = &*rows;
-        let asked = fates
-            .iter_mut()
-            .enumerate()
-            .filter(|(index, fate)| matches!(fate, Fate::Delete) && which(rows, *index))
-            .map(|(index, fate)| async move {
+        // Nothing to ask about needs no time.
+        if !fates.iter().enumerate().any(|(index, fate)| which(rows, index, fate)) {
+            return;
+        }
+        let asked = fates.iter_mut().enumerate().filter(|(index, fate)| which(rows, *index, fate)).map(
+            |(index, fate)| async move {
                 let Some(row) = rows.get(index) else { return index };
-                if let Some(other) = what(&row).await.unwrap_or_else(|error| Some(failed(&error))) {
-                    *fate = other;
-                }
+                *fate = what(&row, *fate).await.unwrap_or_else(|error| failed(&error));
                 index
-            });
+            },
+        );
         let answered = {
             let mut asked = pin!(futures::stream::iter(asked).buffered(LOOKUPS_AT_ONCE));
             let mut answered = 0;
@@ -307,36 +348,38 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             }
             answered
         };
-        fates.truncate(answered);
+        let waits = |(index, fate): (usize, &Fate)| which(rows, index, fate).then_some(index);
+        let first = fates.iter().enumerate().skip(answered).find_map(waits);
+        fates.truncate(first.unwrap_or(fates.len()));
     }
 
     /// Copies to the audit bucket what is about to be deleted.
-    async fn quarantine(&self, row: &Row) -> StoreResult<Option<Fate>> {
+    async fn quarantine(&self, row: &Row) -> StoreResult<Fate> {
         // A delete marker has no content.
         if row.size_bytes.is_none() {
-            return Ok(None);
+            return Ok(Fate::Delete);
         }
         let version_id = row.version_id.clone();
         let options = CopyOptions { source_if_match: row.e_tag.clone(), ..CopyOptions::default() };
         let destination = ObjectRef::new(self.audit_bucket, self.quarantine_key(row));
         let source = ObjectRef::new(&*row.bucket, &*row.key).at_version(version_id);
         match retrying(|| self.store.copy(&source, &destination, options.clone())).await {
-            Ok(_) => Ok(None),
+            Ok(_) => Ok(Fate::Delete),
             Err(error) => match error.kind {
-                StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => Ok(Some(Fate::Changed)),
+                StoreErrorKind::PreconditionFailed | StoreErrorKind::Conflict => Ok(Fate::Changed),
                 // Whether it is gone by our doing shows at the delete.
-                StoreErrorKind::NotFound => Ok(None),
+                StoreErrorKind::NotFound => Ok(Fate::Delete),
                 _ => Err(error),
             },
         }
     }
 
-    async fn abort(&self, row: &Row) -> StoreResult<Option<Fate>> {
+    async fn abort(&self, row: &Row) -> StoreResult<Fate> {
         let object = ObjectRef::new(&*row.bucket, &*row.key);
         let upload_id = row.version_id.as_deref().unwrap_or_default();
         match retrying(|| self.store.abort_upload(&object, upload_id)).await {
-            Ok(()) => Ok(Some(Fate::Deleted)),
-            Err(error) if may_have_had_effect(&error) => Ok(Some(Fate::Unknown(error.kind))),
+            Ok(()) => Ok(Fate::Deleted),
+            Err(error) if may_have_had_effect(&error) => Ok(Fate::Unknown(error.kind)),
             Err(error) => Err(error),
         }
     }
@@ -344,20 +387,23 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Where a delete cannot have a condition, looks at the object just before: not the same, but the best.
     async fn check_where_no_condition_can(&self, items: &mut Items) {
         let conditional = self.store.capabilities().conditional_delete;
-        let unconditional = |rows: &PackedRows, index: usize| {
-            rows.action(index) != Some(Action::DeleteVersion) && (!conditional || rows.e_tag(index).is_none())
-        };
-        let look = async |row: &Row| {
-            let object = ObjectRef::new(&*row.bucket, &*row.key);
-            match retrying(|| self.store.head(&object)).await {
-                Ok(meta) => {
-                    let is_same = row.e_tag.as_ref().is_none_or(|e_tag| *e_tag == meta.e_tag)
-                        && is_same_time(row.last_modified, meta.last_modified);
-                    Ok((!is_same).then_some(Fate::Changed))
-                }
-                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Some(Fate::Gone)),
-                Err(error) => Err(error),
+        let unconditional = |rows: &PackedRows, index: usize, fate: &Fate| match fate {
+            Fate::Missing(_) => true,
+            Fate::Delete => {
+                rows.action(index) != Some(Action::DeleteVersion)
+                    && (!conditional || rows.e_tag(index).is_none())
             }
+            _ => false,
+        };
+        let look = async |row: &Row, fate: Fate| {
+            if let Fate::Missing(intent) = fate {
+                return Ok(self.look_for(row, intent).await);
+            }
+            Ok(match standing_alone(self.store, Target::Objects, row).await? {
+                Standing::Same => Fate::Delete,
+                Standing::Gone => Fate::Gone,
+                Standing::Changed => Fate::Changed,
+            })
         };
         self.each(items, unconditional, look, Moment::Check).await;
     }
@@ -368,6 +414,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         // Whether an attempt may have had an effect that no answer told of.
         let mut doubtful = false;
         for attempt in 1..=MAX_ATTEMPTS {
+            // Before each attempt: since the one before, a client may have written anew what that one deleted.
+            self.check_where_no_condition_can(items).await;
             if items.waiting().next().is_none() {
                 return Ok(());
             }
@@ -451,6 +499,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 /// Whether what was asked for may have been done although the answer is this.
 fn may_have_had_effect(error: &StoreError) -> bool {
     matches!(error.kind, StoreErrorKind::Timeout | StoreErrorKind::Unavailable | StoreErrorKind::Truncated)
+}
+
+/// Which rows are to be deleted.
+fn to_be_deleted(_: &PackedRows, _: usize, fate: &Fate) -> bool {
+    matches!(fate, Fate::Delete)
 }
 
 fn failed(error: &StoreError) -> Fate {

@@ -4,7 +4,7 @@ use shared::outcome::Reason;
 
 use super::Tally;
 use crate::lease::LastSweep;
-use crate::policy::{Rule, Target};
+use crate::policy::{Criterion, Rule, Target};
 
 /// What is known when a plan is held against the caps.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,8 @@ pub struct Circumstances<'a> {
     pub braked: Option<&'a str>,
     /// What `SWEEP_CONFIRM` confirms: ids of sweeps or of rules.
     pub confirmed: &'a [String],
-    /// This sweep.
+    /// What the next one has to confirm, should this one be stopped: this sweep, or in `plan`, which nobody can go on with,
+    /// the rule.
     pub sweep_id: &'a str,
 }
 
@@ -38,21 +39,33 @@ pub fn stops(rule: &Rule, tally: &Tally, circumstances: Circumstances<'_>) -> Op
         return Some(Reason::new("max-delete-ratio", message));
     }
     let Circumstances { last, braked, confirmed, sweep_id } = circumstances;
+    let name = braked.unwrap_or(sweep_id);
+    let is_confirmed = |confirmed: &String| Some(confirmed.as_str()) == braked || *confirmed == rule.id;
+    let is_confirmed = confirmed.iter().any(is_confirmed);
+    if let Criterion::Unreferenced { references, .. } = &rule.criterion
+        && caps.anomaly_factor.is_some()
+        && planned > caps.anomaly_floor
+        && tally.referenced == 0
+        && !is_confirmed
+    {
+        let message = format!(
+            "{planned} would be deleted, and of all that is there {references} names nothing: it may be another bucket's \
+             list, or not one of raw keys; nothing was deleted. If it is right, set SWEEP_CONFIRM={name} and sweep again."
+        );
+        return Some(Reason::new("references-match-nothing", message));
+    }
     if let Some(factor) = caps.anomaly_factor
         && let Some(last) = last
         && planned > caps.anomaly_floor
         && exceeds(planned, factor, last.deleted.max(1))
+        && !is_confirmed
     {
-        let name = braked.unwrap_or(sweep_id);
-        let is_confirmed = |confirmed: &String| Some(confirmed.as_str()) == braked || *confirmed == rule.id;
-        if !confirmed.iter().any(is_confirmed) {
-            let message = format!(
-                "{planned} would be deleted, more than {factor} times the {} of the last sweep, {}; nothing was. \
-                 If that is right, set SWEEP_CONFIRM={name} and sweep again.",
-                last.deleted, last.sweep_id
-            );
-            return Some(Reason::new("anomaly", message));
-        }
+        let message = format!(
+            "{planned} would be deleted, more than {factor} times the {} of the last sweep, {}; nothing was. \
+             If that is right, set SWEEP_CONFIRM={name} and sweep again.",
+            last.deleted, last.sweep_id
+        );
+        return Some(Reason::new("anomaly", message));
     }
     None
 }
@@ -97,6 +110,7 @@ mod tests {
             deleted,
             deleted_bytes: 0,
             next_report: 2,
+            reports: Vec::new(),
         }
     }
 
@@ -142,6 +156,31 @@ mod tests {
         for (confirmed, code_) in [("stopped", ""), ("temp", ""), ("this", "anomaly"), ("other", "anomaly")] {
             assert_eq!(code(&rule, 100, 31, 0, Some(&last(10)), &[confirmed]), code_, "{confirmed}");
         }
+    }
+
+    #[test]
+    fn a_list_that_names_nothing_of_what_is_there_makes_no_orphans_of_many() {
+        let orphans = json!({"unreferenced_in": "s3://audit/u.txt", "grace": "1d"});
+        let code = |fields: &Value, expired: u64, referenced: u64, confirmed: &[&str]| {
+            let mut rule = orphans.clone();
+            rule.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let tally = Tally { scanned: 1000, expired, referenced, ..Tally::default() };
+            let confirmed: Vec<_> = confirmed.iter().map(|text| (*text).to_owned()).collect();
+            let circumstances = Circumstances {
+                last: None,
+                braked: Some("stopped"),
+                confirmed: &confirmed,
+                sweep_id: "this",
+            };
+            stops(&self::rule(&rule), &tally, circumstances).map_or("", |reason| reason.code)
+        };
+        let plain = json!({});
+        assert_eq!(code(&plain, 101, 0, &[]), "references-match-nothing");
+        assert_eq!(code(&plain, 101, 1, &[]), "");
+        assert_eq!(code(&plain, 100, 0, &[]), "");
+        assert_eq!(code(&plain, 101, 0, &["stopped"]), "");
+        assert_eq!(code(&json!({"anomaly_factor": 2}), 1, 0, &[]), "references-match-nothing");
+        assert_eq!(code(&json!({"anomaly_factor": 0}), 101, 0, &[]), "");
     }
 
     #[test]

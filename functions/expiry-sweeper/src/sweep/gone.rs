@@ -1,7 +1,7 @@
 //! Which CDNs have to hear of what a rule deleted.
 
 use shared::clock::Clock;
-use shared::outcome::RetryClass;
+use shared::outcome::{Reason, RetryClass};
 
 use super::{Halt, Moment, Request, Sweep};
 use crate::cdn::{self, Cdn, CdnError, Grouping};
@@ -12,6 +12,8 @@ use crate::report::{Action, Row};
 pub(super) struct Gone<'a> {
     targets: Vec<(&'a CdnTarget, Grouping)>,
     prefix: &'a str,
+    /// Why a CDN goes on serving what was deleted, if it does.
+    pub(super) refused: Option<Reason>,
 }
 
 impl<'a> Gone<'a> {
@@ -19,7 +21,13 @@ impl<'a> Gone<'a> {
         let fronts = targets.iter().filter(|target| target.bucket == rule.bucket);
         let targets =
             fronts.map(|target| (target, Grouping::new(&target.path_prefix, &rule.prefix))).collect();
-        Self { targets, prefix: &rule.prefix }
+        Self { targets, prefix: &rule.prefix, refused: None }
+    }
+
+    /// The same where others invalidate at the same time.
+    pub(super) fn beside_others(self) -> Self {
+        let shared = |(target, grouping): (&'a CdnTarget, Grouping)| (target, grouping.beside_others());
+        Self { targets: self.targets.into_iter().map(shared).collect(), ..self }
     }
 
     /// Adds what a row says is gone. Uploads and noncurrent versions were never served.
@@ -73,6 +81,9 @@ impl<'a> Gone<'a> {
                 Err((_, error)) if error.retry_class() == RetryClass::Retryable => return Err(error.into()),
                 Err((_, error)) => {
                     tracing::error!(distribution = target.distribution_id, %error, "the CDN goes on serving what was deleted");
+                    let Reason { code, message } = error.reason();
+                    let message = format!("{message}; the CDN goes on serving what was deleted.");
+                    self.refused.get_or_insert(Reason::new(code, message));
                 }
             }
         }

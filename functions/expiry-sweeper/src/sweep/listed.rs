@@ -4,11 +4,15 @@
 //! attempt deleted without reporting it is found to be gone by the next one, and the name of a batch's report
 //! follows from its content, so that it is written once. What an attempt reported as failed for now is tried
 //! again by the next one, in a report of its own.
+//!
+//! Where what is due shows at the objects themselves or in a list that may be replaced, an attempt would not find it
+//! again once it is deleted: there a plan stands beside the report until that is written.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
 
 use futures::StreamExt;
+use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
@@ -17,13 +21,17 @@ use shared::store::{ListedEntry, ObjectStore, StoreError, StoreErrorKind};
 
 use super::act::fates;
 use super::gone::Gone;
+use super::plan::Judged;
 use super::plan_reader::batch_of;
 use super::run::outcome_of;
-use super::verify::Verifier;
+use super::verify::Again;
 use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
 use crate::cdn::Cdn;
-use crate::policy::{Mode, Rule, Target};
+use crate::policy::{Criterion, Mode, Rule, Target};
 use crate::report::{ReportTarget, ReportWriter, RowResult, StoredReport};
+use crate::retry::retrying;
+
+const A_DAY: SignedDuration = SignedDuration::from_hours(24);
 
 impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     /// Sweeps what of `entries` the rule is about.
@@ -37,13 +45,24 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             return Err(Halt::permanent("not-for-batches", message));
         }
         self.check_conditions(rule)?;
-        let sweep = self.sweep(rule, (self.sweep_id, self.started_at));
-        let report_name = format!("{}.{}", rule.id, name_of(&entries));
-        let target = sweep.target(report_name.clone());
-        let Reported { reports, mut tally, settled } = self.reported(&target).await?;
+        let report_name = format!("{}.{}", rule.id, name_of(&entries, self.mode));
+        let mut sweep = self.sweep(rule, (self.sweep_id, self.started_at));
+        let mut target = sweep.target(report_name.clone());
+        let mut reported = self.reported(&target).await?;
+        if reported.reports == 0 {
+            // An attempt before midnight reported among those of its day.
+            let day_before = self.started_at.checked_sub(A_DAY).unwrap_or(self.started_at);
+            let earlier = self.sweep(rule, (self.sweep_id, day_before));
+            let its_target = earlier.target(report_name.clone());
+            let found = self.reported(&its_target).await?;
+            if found.reports > 0 {
+                (sweep, target, reported) = (earlier, its_target, found);
+            }
+        }
+        let Reported { reports, mut tally, settled } = reported;
         if reports > 0 {
             if tally.retryable_errors == 0 {
-                let report = ObjectRef::new(self.audit_bucket, target.key(reports)).to_string();
+                let report = target.object(reports).to_string();
                 return Ok(self.listed_end(&sweep, &tally, &report));
             }
             entries.retain(|entry| !settled.contains(&entry.key));
@@ -54,13 +73,20 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             reason: Reason::new("deadline", "The batch was not finished before the deadline."),
             retry: RetryClass::Retryable,
         };
-        // What the batch does not list is not missing, so that no list of the missing is written.
-        let mut references = Audit::open(&sweep, &Cursor::default(), &self.token).await?;
-        let Some(judged) = sweep.judge_listed(entries, references.as_mut()).await? else {
-            return Err(over());
+        let plan = sweep.target(format!("{report_name}.plan")).object(reports + 1);
+        let needs_plan = self.mode == Mode::Apply
+            && matches!(rule.criterion, Criterion::Own { .. } | Criterion::Unreferenced { .. });
+        let planned = if needs_plan { planned_before(self.store, &plan).await? } else { None };
+        let is_planned = planned.is_some();
+        let judged = match planned {
+            Some(judged) => judged,
+            None => {
+                // What the batch does not list is not missing, so that no list of the missing is written.
+                let mut references = Audit::open(&sweep, &Cursor::default(), &self.token).await?;
+                sweep.judge_listed(entries, references.as_mut()).await?.ok_or_else(over)?
+            }
         };
-        drop(references);
-        let mut halted = None;
+        let (mut halted, mut refused) = (None, None);
         let planned = judged.tally.expired.saturating_sub(judged.tally.held);
         if reports == 0 {
             tally = judged.tally;
@@ -76,10 +102,17 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     format!("{planned} of one batch would be deleted, more than max_deletes, {most}.");
                 return Err(Halt::permanent("max-deletes", message));
             }
-            let mut gone = Gone::of(self.cdn_targets, rule);
+            let mut gone = Gone::of(self.cdn_targets, rule).beside_others();
             gone.check(self).await?;
+            if needs_plan && !is_planned {
+                let target = sweep.target(format!("{report_name}.plan"));
+                let writer = ReportWriter::open(self.store, target, reports + 1, &self.token);
+                let mut writer = writer.only_here();
+                writer.append(judged.rows.iter()).await.map_err(overtaken)?;
+                writer.finish().await.map_err(overtaken)?;
+            }
             // Between the listing and now there may be a day.
-            let mut verifier = Verifier::new(self.store, &rule.bucket, &rule.prefix);
+            let mut verifier = Again::at(self.store, rule);
             let mut rows = judged.rows.iter().peekable();
             while rows.peek().is_some() {
                 if sweep.is_over_for_a_batch() {
@@ -87,7 +120,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 }
                 let batch = batch_of(rule, self.sizes, self.store.capabilities());
                 let group = rows.by_ref().take(batch).collect();
-                let items = fates(group, Some(&mut verifier), Intent::Delete).await?;
+                let items = fates(group, Some(&mut verifier), Intent::Delete, || sweep.is_over()).await?;
                 let done = sweep.carry_out(items, true, sweep.pace.place(batch).await).await;
                 if let (false, Some(halt)) = (done.settled, &done.halt) {
                     // Another attempt finds out.
@@ -111,10 +144,15 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
             // Before the report, whose existence says that the batch is done.
             gone.invalidate_as(self, &format!("{}/{}", self.sweep_id, report_name)).await?;
+            refused = gone.refused.take();
         }
         let file = report.finish().await.map_err(overtaken)?;
+        if needs_plan && let Err(error) = retrying(|| self.store.delete(&plan, None)).await {
+            tracing::warn!(rule = rule.id, %error, "the plan of a batch is left over");
+        }
         let report = file.map(|file| file.object.to_string()).unwrap_or_default();
-        let end = self.listed_end(&sweep, &tally, &report);
+        let mut end = self.listed_end(&sweep, &tally, &report);
+        end.outcome.reason = end.outcome.reason.or(refused);
         Ok(match halted {
             Some(halt) => RuleEnd {
                 outcome: Outcome {
@@ -141,7 +179,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     async fn reported(&self, target: &ReportTarget) -> Result<Reported, Halt> {
         let mut reported = Reported::default();
         loop {
-            let object = ObjectRef::new(self.audit_bucket, target.key(reported.reports + 1));
+            let object = target.object(reported.reports + 1);
             let mut rows = match StoredReport::open(self.store, &object).await {
                 Ok(report) => pin!(report.rows()),
                 Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(reported),
@@ -189,9 +227,31 @@ fn overtaken(error: StoreError) -> Halt {
     Halt { reason: Reason::new("overtaken", message), retry: RetryClass::Retryable }
 }
 
-/// What tells batches apart: the digest of what is in them.
-fn name_of(entries: &[ListedEntry]) -> String {
+/// What an attempt was about to delete that did not come to its report.
+async fn planned_before<S: ObjectStore>(store: &S, plan: &ObjectRef) -> Result<Option<Judged>, Halt> {
+    let mut rows = match StoredReport::open(store, plan).await {
+        Ok(plan) => pin!(plan.rows()),
+        Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut judged = Judged::default();
+    while let Some(row) = rows.next().await {
+        let row = row?;
+        judged.tally.expired += 1;
+        judged.tally.expired_bytes += row.size_bytes.unwrap_or_default();
+        judged.tally.held += u64::from(row.result == RowResult::Held);
+        judged.rows.push(&row);
+    }
+    judged.tally.scanned = judged.tally.expired;
+    Ok(Some(judged))
+}
+
+/// What tells batches apart: the digest of what is in them, and whether it is only planned.
+fn name_of(entries: &[ListedEntry], mode: Mode) -> String {
     let mut digest = Sha256::new();
+    if mode == Mode::Plan {
+        digest.update(mode.as_str());
+    }
     for entry in entries {
         digest.update(entry.key.as_bytes());
         digest.update([0]);

@@ -284,11 +284,12 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     ) -> Result<Judged, Cut> {
         let own_times = self.own_times(entries).await?;
         let referenced = match references {
-            Some(references) => references.mark(entries).await?.into_iter().map(Some).collect(),
+            Some(references) => references.mark(entries).await?,
             None => vec![None; entries.len()],
         };
         let mut judged = Judged::default();
         for ((entry, own), referenced) in entries.iter().zip(own_times).zip(referenced) {
+            judged.tally.referenced += u64::from(referenced == Some(true));
             // What went or was replaced since it was listed is another sweep's concern.
             let Some(own) = own else { continue };
             let ListedEntry { key, size, last_modified, .. } = entry;
@@ -507,6 +508,8 @@ impl Tally {
             expired_bytes: self.expired_bytes.saturating_sub(before.expired_bytes),
             lag_seconds: self.lag_seconds,
             from_the_future: self.from_the_future.saturating_sub(before.from_the_future),
+            out_of_order: self.out_of_order.saturating_sub(before.out_of_order),
+            referenced: self.referenced.saturating_sub(before.referenced),
             deleted: self.deleted.saturating_sub(before.deleted),
             deleted_bytes: self.deleted_bytes.saturating_sub(before.deleted_bytes),
             changed: self.changed.saturating_sub(before.changed),
@@ -524,6 +527,8 @@ impl Tally {
             expired_bytes: self.expired_bytes,
             lag_seconds: self.lag_seconds,
             from_the_future: self.from_the_future,
+            out_of_order: self.out_of_order,
+            referenced: self.referenced,
             ..other.clone()
         }
     }
@@ -557,6 +562,8 @@ impl Tally {
             expired_bytes,
             lag_seconds,
             from_the_future,
+            out_of_order,
+            referenced,
             deleted,
             deleted_bytes,
             changed,
@@ -569,6 +576,8 @@ impl Tally {
         self.expired_bytes += expired_bytes;
         self.lag_seconds = self.lag_seconds.max(*lag_seconds);
         self.from_the_future += from_the_future;
+        self.out_of_order += out_of_order;
+        self.referenced += referenced;
         self.deleted += deleted;
         self.deleted_bytes += deleted_bytes;
         self.changed += changed;

@@ -4,6 +4,10 @@
 //! in the middle of what is left of them, as long as there are fewer ranges than may be listed at once; where
 //! the store asks to slow down, fewer may. Rows of different ranges come in any order, which is why a rule
 //! with a reference list is listed in one.
+//!
+//! Not every store lists in byte order: some walk a tree of folders, so that `temp/1` comes before `temp-1`, although a
+//! slash is more than a dash. There a range may end before a key that belongs to it, which the next range meets where it
+//! does not belong. Such keys are counted, so that the rule is listed once more, in one range.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -46,11 +50,15 @@ pub struct KeyRange {
     /// Whether no folder was found ahead, so that it is split between keys.
     #[serde(default)]
     pub flat: bool,
+    /// Whether the first key that belongs to it was met.
+    #[serde(default)]
+    pub begun: bool,
 }
 
 impl Default for KeyRange {
     fn default() -> Self {
-        Self { from: None, until: None, after: None, pages: 0, split_at: LONG, first: None, flat: false }
+        let (from, until, after, first) = (None, None, None, None);
+        Self { from, until, after, pages: 0, split_at: LONG, first, flat: false, begun: false }
     }
 }
 
@@ -66,8 +74,21 @@ enum Middle {
 }
 
 impl KeyRange {
-    fn contains(&self, key: &str) -> bool {
-        self.from.as_deref().is_none_or(|from| key >= from) && !self.is_beyond(key)
+    /// All keys in one, never to be split.
+    pub(super) fn undivided() -> Self {
+        Self { split_at: u32::MAX, ..Self::default() }
+    }
+
+    /// Leaves of a page what belongs to the range, and answers how many keys of others came after its first one.
+    fn retain(&self, entries: &mut Vec<ListedEntry>) -> u64 {
+        let (mut begun, mut strays) = (self.begun, 0);
+        entries.retain(|entry| {
+            let is_before = self.from.as_deref().is_some_and(|from| entry.key.as_str() < from);
+            strays += u64::from(is_before && begun);
+            begun |= !is_before;
+            !is_before && !self.is_beyond(&entry.key)
+        });
+        strays
     }
 
     fn is_beyond(&self, key: &str) -> bool {
@@ -110,8 +131,16 @@ fn between_keys(range: &KeyRange, page: &[ListedEntry]) -> Option<String> {
     let first = first.as_deref().or(names.first().copied())?;
     let until = in_folder(&range.until);
     let name = Alphabet::of(names.iter().copied()).behind(first, last, until.as_deref())?;
+    let common = name.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
     let key = format!("{folder}{name}");
-    (!range.is_beyond(&key)).then_some(key)
+    // There might be a folder of that name's beginning.
+    (!range.is_beyond(&key) && !name.bytes().skip(common + 1).any(|byte| byte < b'/')).then_some(key)
+}
+
+/// Whether a store that walks a tree has been through `other` when it comes to `folder`, although that is less in bytes.
+fn comes_late(folder: &str, other: &str) -> bool {
+    let [folder, other] = [folder, other].map(|folder| folder.trim_end_matches('/'));
+    folder.strip_prefix(other).and_then(|rest| rest.bytes().next()).is_some_and(|byte| byte < b'/')
 }
 
 /// A text that sorts before `key` and has little between itself and it: the key without its last character.
@@ -172,7 +201,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             while !over && active.len() + ready.len() < at_once {
                 let Some(id) = waiting.pop_front() else { break };
                 let Some(range) = open.get(&id).cloned() else { continue };
-                let wants_split = range.pages >= range.split_at && open.len() < most;
+                // Before its first key there may be many that are not its own, and the next place to split at is where it begins.
+                let is_begun = range.begun || range.from.is_none();
+                let wants_split = is_begun && range.pages >= range.split_at && open.len() < most;
                 active.push(async move { (id, self.step(&range, wants_split).await) });
             }
             let next = match ready.pop_front() {
@@ -210,6 +241,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 range.after = last.or(range.after.take());
                 range.pages += 1;
                 range.flat = flat;
+                range.begun |= first.is_some();
                 range.first = range.first.take().or(first);
                 if let Some(middle) = middle {
                     range.split_at = match middle {
@@ -242,10 +274,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         };
         let page = list_some(self.store, &self.rule.bucket, options).await?;
         let last = page.objects.last().map(|entry| entry.key.clone());
-        let is_behind = last.as_deref().is_some_and(|last| range.is_beyond(last));
         let mut entries = page.objects;
-        entries.retain(|entry| range.contains(&entry.key));
-        let judged = self.judge_objects(&entries, None).await?;
+        let is_behind = last.as_deref().is_some_and(|last| range.is_beyond(last));
+        let out_of_order = range.retain(&mut entries);
+        let mut judged = self.judge_objects(&entries, None).await?;
+        judged.tally.out_of_order = out_of_order;
         let more = page.continuation.is_some() && last.is_some() && !is_behind;
         let last = if is_behind { entries.last().map(|entry| entry.key.clone()) } else { last };
         let (mut middle, mut flat) = (None, range.flat);
@@ -292,8 +325,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 folder.as_str() > after && until.is_none_or(|until| folder.as_str() < until)
             });
             let middle = folders.len() / 2;
-            if let Some(folder) = folders.into_iter().nth(middle) {
-                return Ok(Some(folder));
+            let (ahead, behind) = folders.split_at(middle);
+            let mut by_distance = behind.iter().chain(ahead.iter().rev());
+            let folder = by_distance.find(|folder| !folders.iter().any(|other| comes_late(folder, other)));
+            if let Some(folder) = folder {
+                return Ok(Some(folder.clone()));
             }
         }
         Ok(None)
@@ -304,27 +340,51 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 mod tests {
     use super::*;
 
+    fn entries(keys: &[&str]) -> Vec<ListedEntry> {
+        let entry = |key: &&str| ListedEntry {
+            key: (*key).to_owned(),
+            size: 1,
+            e_tag: None,
+            last_modified: jiff::Timestamp::UNIX_EPOCH,
+            storage_class: None,
+        };
+        keys.iter().map(entry).collect()
+    }
+
+    fn own(range: &KeyRange, keys: &[&str]) -> (Vec<String>, u64) {
+        let mut entries = entries(keys);
+        let strays = range.retain(&mut entries);
+        (entries.into_iter().map(|entry| entry.key).collect(), strays)
+    }
+
     #[test]
     fn a_range_and_what_is_split_off_have_every_key_once() {
         let mut left = KeyRange { until: Some("m/".into()), ..KeyRange::default() };
         let right = left.split(Middle::Folder("f/".into())).unwrap();
-        for (key, range) in
-            [("a", 0), ("e/9", 0), ("f", 0), ("f/", 1), ("f/0", 1), ("l/9", 1), ("m/", 2), ("z", 2)]
-        {
-            assert_eq!((left.contains(key), right.contains(key)), (range == 0, range == 1), "{key}");
-        }
-        assert!(right.after.unwrap().as_str() < "f/");
+        let keys = ["a", "e/9", "f", "f-1", "f/", "f/0", "l/9", "m/", "z"];
+        assert_eq!(own(&left, &keys), (keys[..4].iter().map(|key| (*key).to_owned()).collect(), 0));
+        assert!(right.after.as_deref().unwrap() < "f-1");
+        assert_eq!(own(&right, &keys[3..]), (keys[4..7].iter().map(|key| (*key).to_owned()).collect(), 0));
+    }
+
+    #[test]
+    fn a_key_that_a_tree_has_in_another_place_is_noticed() {
+        let right = KeyRange::default().split(Middle::Folder("f/".into())).unwrap();
+        let expected = ["f/0", "g"].map(str::to_owned).to_vec();
+        assert_eq!(own(&right, &["f/0", "f-1", "g"]), (expected, 1));
+        let begun = KeyRange { begun: true, ..right };
+        assert_eq!(own(&begun, &["f-1", "f-2", "g"]), (vec!["g".to_owned()], 2));
+        assert!(comes_late("a/f-1/", "a/f/") && comes_late("f.x/", "f/"));
+        assert!(!comes_late("f/", "f-1/") && !comes_late("f0/", "f/") && !comes_late("g-1/", "f/"));
     }
 
     #[test]
     fn a_key_at_which_a_range_is_split_belongs_to_the_left() {
         let mut left = KeyRange::default();
         let right = left.split(Middle::Behind("a/5".into())).unwrap();
-        for (key, is_left) in
-            [("a/", true), ("a/4~", true), ("a/5", true), ("a/5!", false), ("a/50", false), ("a/6", false)]
-        {
-            assert_eq!((left.contains(key), right.contains(key)), (is_left, !is_left), "{key}");
-        }
         assert_eq!(right.after.as_deref(), Some("a/5"));
+        let keys = ["a/", "a/4~", "a/5", "a/5!", "a/50", "a/6"];
+        assert_eq!(own(&left, &keys).0, keys[..3]);
+        assert_eq!(own(&right, &keys[3..]).0, keys[3..]);
     }
 }

@@ -19,8 +19,8 @@ use super::gone::Gone;
 use super::ledger::Ledger;
 use super::plan_reader::PLAN_MISSING;
 use super::{
-    Acting, Audit, CLOCK_BEHIND, Cursor, Ended, Ending, Halt, Intent, KeyRange, Moment, Phase, Place,
-    PlanFile, Progress, Sink, Sizes, Sweep, Tally,
+    Acting, Audit, CLOCK_BEHIND, Cursor, Earlier, Ended, Ending, Halt, Intent, KeyRange, Moment, Phase,
+    Place, PlanFile, Progress, Sink, Sizes, Sweep, Tally,
 };
 use crate::cdn::Cdn;
 use crate::lease::{self, Acquisition, Claim, End, LastSweep, Lease};
@@ -70,6 +70,8 @@ pub(crate) struct RuleEnd {
     pub(crate) goes_on: bool,
     /// What this invocation added to the numbers.
     pub(crate) added: Tally,
+    /// Whether the summary of the sweep tells it.
+    pub(crate) is_told: bool,
 }
 
 impl RuleEnd {
@@ -80,7 +82,7 @@ impl RuleEnd {
     }
 
     pub(crate) fn without_sweep(outcome: Outcome, goes_on: bool) -> Self {
-        Self { outcome, goes_on, added: Tally::default() }
+        Self { outcome, goes_on, added: Tally::default(), is_told: false }
     }
 }
 
@@ -89,15 +91,27 @@ struct Held<'a, S, C> {
     sweep: Sweep<'a, S, C>,
     cursor: Cursor,
     next_report: u32,
+    /// The text of the rule that the cursor is good for, which may be another by now.
+    fingerprint: String,
     /// By what the reports of the invocation before are known.
     writer: Option<String>,
     upload: Option<UploadState>,
     /// The last object of the plan, if it was written just now and is small.
     kept: Option<Kept>,
+    /// Why a CDN goes on serving what this invocation deleted, if it does.
+    refused: Option<Reason>,
     /// Whether another invocation began this sweep.
     resumed: bool,
     /// The numbers when this invocation began.
     at_start: Tally,
+}
+
+/// What of a sweep stays the same while its cursor moves.
+struct Origin {
+    sweep_id: String,
+    started_at: Timestamp,
+    fingerprint: String,
+    next_report: u32,
 }
 
 /// How far one went with a rule.
@@ -168,7 +182,25 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         };
         let reason = if complete {
             let last = lease::last_sweep(self.store, self.audit_bucket, &rule.id).await?;
-            held.refusal(None, last.as_ref(), self.confirmed)
+            let stopped = lease::interrupted(self.store, self.audit_bucket, &rule.id).await?;
+            let braked = stopped.and_then(|progress| match serde_json::from_value(progress.cursor).ok()? {
+                Cursor { phase: Phase::Stopped { sweep_id }, .. } => Some(sweep_id),
+                _ => None,
+            });
+            // Nobody goes on with a plan, so that what it would have to confirm is the rule.
+            let circumstances = Circumstances {
+                last: last.as_ref(),
+                braked: braked.as_deref(),
+                confirmed: self.confirmed,
+                sweep_id: &rule.id,
+            };
+            brake::stops(rule, &held.cursor.tally, circumstances).or_else(|| {
+                held.cursor.has_gaps().then(|| {
+                    let message = "The store lists in an order of its own, and more may be due than is planned; \
+                                   in apply the rule is listed once more.";
+                    Reason::new("listing-out-of-order", message)
+                })
+            })
         } else {
             None
         };
@@ -263,7 +295,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 }
                 Ok(cursor)
                     if progress.fingerprint == rule.fingerprint()
-                        && !(cursor.is_listing() && self.is_outdated(&progress, &cursor)) =>
+                        && !((cursor.is_listing() || rule.may_change_its_mind())
+                            && self.is_outdated(&progress, &cursor)) =>
                 {
                     Some(progress)
                 }
@@ -281,7 +314,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             },
         };
         let mut held = self.begin(rule, interrupted, lease.last());
-        if held.cursor == Cursor::default() && self.may_act_at_once(rule, braked.as_deref(), lease.last()) {
+        if held.cursor.is_untouched() && self.may_act_at_once(rule, braked.as_deref(), lease.last()) {
             Gone::of(self.cdn_targets, rule).check(self).await?;
             held.cursor.listed_since = Some(self.clock.now());
             held.cursor.phase = Phase::Acting(Acting::begin(Tally::default(), vec![KeyRange::default()]));
@@ -290,9 +323,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             let number = held.cursor.plan.last().map_or(1, |file| file.number + 1);
             let target = held.sweep.plan_target();
             let mut sink = Sink::plan(self.store, target, &self.token, number, self.sizes);
-            let (next_report, started) = (held.next_report, held.started());
+            let origin = held.origin();
             let save = async |cursor: &Cursor| {
-                let progress = self.saved_as(rule, cursor, &started, next_report, None);
+                let progress = self.saved_as(rule, cursor, &origin, None);
                 self.save(lease, progress).await
             };
             let planned = self.list(&mut held, &mut sink, save).await;
@@ -314,6 +347,14 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 Ok(false) => return Ok((held, Reached::Deadline)),
                 Ok(true) => {}
             }
+            if held.cursor.has_gaps() {
+                // Nothing was done by this plan, and the next invocation makes another.
+                self.clear_plan(&held).await;
+                let phase = Phase::Listing { after: None, ranges: vec![KeyRange::undivided()] };
+                let earlier = held.cursor.earlier.take();
+                held.cursor = Cursor { phase, earlier, undivided: true, ..Cursor::default() };
+                return Ok((held, Reached::Deadline));
+            }
             if let Some(reason) = held.refusal(braked.as_deref(), lease.last(), self.confirmed) {
                 let sweep_id = braked.unwrap_or_else(|| held.sweep.id.to_string());
                 self.publish_plan(&mut held).await?;
@@ -325,6 +366,14 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             held.cursor.phase = Phase::Acting(Acting::begin(before, Vec::new()));
         }
         let reached = self.delete(&mut held, lease, Intent::Delete).await?;
+        if let (Reached::End, true, Phase::Acting(acting)) =
+            (&reached, held.cursor.has_gaps(), &mut held.cursor.phase)
+        {
+            // What was found is done and reported; the next invocation looks for what was missed.
+            acting.listing = vec![KeyRange::undivided()];
+            held.cursor.undivided = true;
+            return Ok((held, Reached::Deadline));
+        }
         Ok((held, reached))
     }
 
@@ -409,10 +458,11 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             // Known before the first group is taken, so that a small plan is shared out.
             feed.end();
         }
-        let (next_report, started) = (held.next_report, held.started());
+        let origin = held.origin();
+        let next_report = origin.next_report;
         let ledger =
             Ledger::new(held.cursor.clone(), (self.progress, rule), async |cursor: &Cursor, upload| {
-                self.save(lease, self.saved_as(rule, cursor, &started, next_report, upload)).await
+                self.save(lease, self.saved_as(rule, cursor, &origin, upload)).await
             });
         let number = held.cursor.plan.last().map_or(1, |file| file.number + 1);
         let target = held.sweep.plan_target();
@@ -453,6 +503,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             // What is not told to a CDN now is told by whoever takes this report over.
             gone.invalidate(self, &held.sweep, file.as_ref().map_or(next_report, |file| file.number)).await?;
             held.note(file.as_ref());
+        }
+        if let Some(refused) = gone.refused.take() {
+            held.cursor.refused = Some(SummaryReason::from(&refused));
+            held.refused = Some(refused);
         }
         if let Phase::Acting(acting) = &mut held.cursor.phase {
             (acting.begun, acting.before) = (place, held.cursor.tally.clone());
@@ -497,10 +551,14 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         }
         Ok(match reached {
             Reached::End => {
-                let outcome = outcome_of(&held.cursor.tally);
+                let mut outcome = outcome_of(&held.cursor.tally);
+                outcome.reason = outcome.reason.or_else(|| held.refused.clone());
                 held.end(outcome, true, false)
             }
-            Reached::Deadline => held.end(Outcome::of(Status::Swept), false, true),
+            Reached::Deadline => {
+                let outcome = Outcome { reason: held.refused.clone(), ..Outcome::of(Status::Swept) };
+                held.end(outcome, false, true)
+            }
             Reached::Stopped(reason) => {
                 held.end(Outcome::failed(reason, RetryClass::Permanent), false, false)
             }
@@ -520,24 +578,36 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         last: Option<&LastSweep>,
     ) -> Held<'a, S, C> {
         let resumed = interrupted.is_some();
-        let (sweep, cursor, next_report, writer, upload) = match interrupted {
+        let (sweep, cursor, next_report, fingerprint, (writer, upload)) = match interrupted {
             Some(progress) => {
-                let lease::Progress { sweep_id, started_at, cursor, next_report, writer, upload, .. } =
-                    progress;
+                let lease::Progress { sweep_id, started_at, cursor, next_report, fingerprint, .. } = progress;
                 let cursor = serde_json::from_value(cursor).unwrap_or_default();
-                (self.sweep(rule, (&sweep_id, started_at)), cursor, next_report, writer, upload)
+                let sweep = self.sweep(rule, (&sweep_id, started_at));
+                (sweep, cursor, next_report, fingerprint, (progress.writer, progress.upload))
             }
             None => {
                 // What failed in a sweep of several rules is swept again under the same id.
                 let again = last.filter(|last| last.sweep_id == self.sweep_id);
                 let next_report = again.map_or(1, |last| last.next_report.max(1));
                 let sweep = self.sweep(rule, (self.sweep_id, self.started_at));
-                (sweep, Cursor::default(), next_report, None, None)
+                let cursor = Cursor { earlier: again.map(LastSweep::as_earlier), ..Cursor::default() };
+                (sweep, cursor, next_report, rule.fingerprint(), (None, None))
             }
         };
         self.progress.begun(rule);
         let at_start = cursor.tally.clone();
-        Held { sweep, cursor, next_report, writer, upload, kept: None, resumed, at_start }
+        Held {
+            sweep,
+            cursor,
+            next_report,
+            fingerprint,
+            writer,
+            upload,
+            kept: None,
+            refused: None,
+            resumed,
+            at_start,
+        }
     }
 
     /// A rule's turn may come long after the sweep began.
@@ -564,24 +634,24 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     }
 
     fn saved(&self, held: &Held<'_, S, C>, upload: Option<UploadState>) -> lease::Progress {
-        self.saved_as(held.sweep.rule, &held.cursor, &held.started(), held.next_report, upload)
+        self.saved_as(held.sweep.rule, &held.cursor, &held.origin(), upload)
     }
 
     fn saved_as(
         &self,
         rule: &Rule,
         cursor: &Cursor,
-        (sweep_id, started_at): &(String, Timestamp),
-        next_report: u32,
+        origin: &Origin,
         upload: Option<UploadState>,
     ) -> lease::Progress {
+        let Origin { sweep_id, started_at, fingerprint, next_report } = origin;
         lease::Progress {
             sweep_id: sweep_id.clone(),
             started_at: *started_at,
-            fingerprint: rule.fingerprint(),
+            fingerprint: fingerprint.clone(),
             cursor: json!(cursor),
             summary: self.summary_of(rule, cursor, *started_at, false, None),
-            next_report,
+            next_report: *next_report,
             writer: Some(self.token.clone()),
             upload,
         }
@@ -604,6 +674,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         reason: Option<&Reason>,
     ) -> RuleSummary {
         let tally = &cursor.tally;
+        let Earlier { deleted, deleted_bytes, mut reports } = cursor.earlier.clone().unwrap_or_default();
+        reports.extend(cursor.reports.iter().cloned());
         RuleSummary {
             rule: rule.id.clone(),
             bucket: rule.bucket.clone(),
@@ -612,16 +684,16 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             started_at,
             finished_at: self.clock.now(),
             scanned: tally.scanned,
-            expired: tally.expired,
-            deleted: tally.deleted,
+            expired: tally.expired + deleted,
+            deleted: tally.deleted + deleted,
             changed: tally.changed,
             held: tally.held,
             errors: tally.errors,
-            deleted_bytes: tally.deleted_bytes,
+            deleted_bytes: tally.deleted_bytes + deleted_bytes,
             lag_seconds: tally.lag_seconds,
             missing_references: cursor.missing_references,
-            reports: cursor.reports.clone(),
-            reason: reason.map(SummaryReason::from),
+            reports,
+            reason: reason.map(SummaryReason::from).or_else(|| cursor.refused.clone()),
         }
     }
 
@@ -636,6 +708,23 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let Sweep { started_at, id, .. } = &held.sweep;
         write_summary(self.store, self.audit_bucket, *started_at, id, &[summary], is_first).await?;
         Ok(())
+    }
+
+    /// Adds to the summary the rules that this invocation did not come to, or could not begin: a sweep is not complete
+    /// because nobody speaks of what is missing.
+    pub(crate) async fn summarise_unbegun(&self, ends: &[(&Rule, &Outcome)]) {
+        let entries: Vec<_> = ends
+            .iter()
+            .map(|(rule, outcome)| {
+                let reason = outcome.reason.as_ref();
+                self.summary_of(rule, &Cursor::default(), self.started_at, false, reason)
+            })
+            .collect();
+        let (id, started_at) = (self.sweep_id, self.started_at);
+        let written = write_summary(self.store, self.audit_bucket, started_at, id, &entries, false).await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "the summary does not name the rules that were not begun");
+        }
     }
 
     // ------------------------------------------------------------------------------------------- plans
@@ -672,8 +761,13 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
 }
 
 impl<S: ObjectStore, C: Clock> Held<'_, S, C> {
-    fn started(&self) -> (String, Timestamp) {
-        (self.sweep.id.to_string(), self.sweep.started_at)
+    fn origin(&self) -> Origin {
+        Origin {
+            sweep_id: self.sweep.id.to_string(),
+            started_at: self.sweep.started_at,
+            fingerprint: self.fingerprint.clone(),
+            next_report: self.next_report,
+        }
     }
 
     fn note(&mut self, file: Option<&ReportFile>) {
@@ -730,7 +824,7 @@ impl<S, C> Sweep<'_, S, C> {
             "missing_references": missing_references,
             "report": report,
         });
-        RuleEnd { outcome: outcome.with("sweep", without_nulls(sweep)), goes_on, added }
+        RuleEnd { outcome: outcome.with("sweep", without_nulls(sweep)), goes_on, added, is_told: true }
     }
 }
 

@@ -3,20 +3,169 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use shared::store::{ListOptions, ListedEntry, ObjectStore, StoreResult};
+use shared::object_ref::ObjectRef;
+use shared::store::{ListOptions, ListedEntry, ListedVersion, ObjectStore, StoreErrorKind, StoreResult};
 
 use super::ranges::{just_before, list_some};
+use crate::decision::Cause;
+use crate::policy::{Rule, Target};
 use crate::report::Row;
+use crate::retry::retrying;
 
 /// What stands under a key that a plan names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// What was listed.
     Same,
-    /// Nothing.
+    /// Nothing, as far as the listing shows.
     Gone,
     /// Something else.
     Changed,
+}
+
+/// Looks again at whatever a rule is about.
+pub(super) enum Again<'s, S> {
+    Objects(Verifier<'s, S>),
+    Versions(Versions<'s, S>),
+    Uploads(&'s S, u64),
+}
+
+impl<'s, S: ObjectStore> Again<'s, S> {
+    pub(super) fn at(store: &'s S, rule: &Rule) -> Self {
+        match rule.target() {
+            Target::Objects => Self::Objects(Verifier::new(store, &rule.bucket, &rule.prefix)),
+            Target::Versions => Self::Versions(Versions::new(store, &rule.prefix)),
+            Target::Uploads => Self::Uploads(store, 0),
+        }
+    }
+
+    /// Whether what is not found is gone. Where listings are in an order of their own it may have been passed over.
+    pub(super) fn is_sure(&self) -> bool {
+        match self {
+            Self::Objects(verifier) => verifier.store.capabilities().byte_order,
+            Self::Versions(versions) => versions.store.capabilities().byte_order,
+            Self::Uploads(..) => true,
+        }
+    }
+
+    /// How many requests were made so far.
+    pub(super) fn requests(&self) -> u64 {
+        match self {
+            Self::Objects(verifier) => verifier.requests,
+            Self::Versions(versions) => versions.requests,
+            Self::Uploads(_, requests) => *requests,
+        }
+    }
+
+    /// What became of what the row names.
+    pub(super) async fn standing(&mut self, row: &Row) -> StoreResult<Standing> {
+        match self {
+            Self::Objects(verifier) => verifier.standing(row).await,
+            Self::Versions(versions) => versions.standing(row).await,
+            Self::Uploads(store, requests) => {
+                *requests += 1;
+                upload_standing(*store, row).await
+            }
+        }
+    }
+}
+
+/// Compares rows about versions with the listing of versions, a page at a time.
+pub(super) struct Versions<'s, S> {
+    store: &'s S,
+    prefix: String,
+    page: VecDeque<ListedVersion>,
+    /// Where the next page begins, if one was fetched before.
+    next: Option<(String, Option<String>)>,
+    ended: bool,
+    asked: String,
+    requests: u64,
+}
+
+impl<'s, S: ObjectStore> Versions<'s, S> {
+    pub(super) fn new(store: &'s S, prefix: &str) -> Self {
+        let (page, asked) = (VecDeque::new(), String::new());
+        Self { store, prefix: prefix.to_owned(), page, next: None, ended: false, asked, requests: 0 }
+    }
+
+    pub(super) async fn standing(&mut self, row: &Row) -> StoreResult<Standing> {
+        if row.key < self.asked {
+            (self.next, self.ended) = (None, false);
+            self.page.clear();
+        }
+        self.asked.clone_from(&row.key);
+        loop {
+            while self.page.front().is_some_and(|version| version.key < row.key) {
+                self.page.pop_front();
+            }
+            let mut of_key = self.page.iter().take_while(|version| version.key == row.key);
+            if let Some(version) = of_key.find(|version| Some(&version.version_id) == row.version_id.as_ref())
+            {
+                return Ok(compare_version(row, version));
+            }
+            if self.ended || self.page.back().is_some_and(|version| version.key > row.key) {
+                return Ok(Standing::Gone);
+            }
+            self.fetch(row).await?;
+        }
+    }
+
+    async fn fetch(&mut self, row: &Row) -> StoreResult<()> {
+        let before = just_before(&row.key).map(|key| (key, None));
+        let after = match self.next.take() {
+            Some(next) if before.as_ref().is_none_or(|before| next.0 >= before.0) => Some(next),
+            _ => before,
+        };
+        self.requests += 1;
+        let page = retrying(|| self.store.list_versions(&row.bucket, &self.prefix, after.clone())).await?;
+        self.page.extend(page.versions);
+        (self.ended, self.next) = (page.next.is_none(), page.next);
+        Ok(())
+    }
+}
+
+/// A version that is current again, as where a delete marker was removed, is not what was to go.
+fn compare_version(row: &Row, version: &ListedVersion) -> Standing {
+    let is_idle_marker = row.reason == Cause::IdleMarker.as_str();
+    if version.is_latest && !is_idle_marker { Standing::Changed } else { Standing::Same }
+}
+
+async fn upload_standing<S: ObjectStore>(store: &S, row: &Row) -> StoreResult<Standing> {
+    let mut after = None;
+    loop {
+        let page = retrying(|| store.list_uploads(&row.bucket, &row.key, after.clone())).await?;
+        let is_meant = |id: &String| Some(id) == row.version_id.as_ref();
+        if page.uploads.iter().any(|upload| upload.key == row.key && is_meant(&upload.upload_id)) {
+            return Ok(Standing::Same);
+        }
+        let Some(next) = page.next else { return Ok(Standing::Gone) };
+        after = Some(next);
+    }
+}
+
+/// What stands where no listing names it: some stores list in an order of their own, so that it may have been passed
+/// over. Asked of the object itself.
+pub(super) async fn standing_alone<S: ObjectStore>(
+    store: &S,
+    target: Target,
+    row: &Row,
+) -> StoreResult<Standing> {
+    match target {
+        Target::Objects => {
+            let object = ObjectRef::new(&*row.bucket, &*row.key);
+            match retrying(|| store.head(&object)).await {
+                Ok(meta) => {
+                    let is_same = row.e_tag.as_ref().is_none_or(|e_tag| *e_tag == meta.e_tag)
+                        && is_same_time(row.last_modified, meta.last_modified);
+                    Ok(if is_same { Standing::Same } else { Standing::Changed })
+                }
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Standing::Gone),
+                Err(error) => Err(error),
+            }
+        }
+        Target::Versions => Versions::new(store, &row.key).standing(row).await,
+        Target::Uploads => upload_standing(store, row).await,
+    }
 }
 
 /// Compares rows, best in the order of their keys, with the listing.
@@ -34,12 +183,14 @@ pub(super) struct Verifier<'s, S> {
     ended: bool,
     /// The key that was asked for last.
     asked: String,
+    requests: u64,
 }
 
 impl<'s, S: ObjectStore> Verifier<'s, S> {
     pub(super) fn new(store: &'s S, bucket: &str, prefix: &str) -> Self {
         let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-        Self { store, bucket, prefix, page: VecDeque::new(), seen: None, ended: false, asked: String::new() }
+        let (page, asked) = (VecDeque::new(), String::new());
+        Self { store, bucket, prefix, page, seen: None, ended: false, asked, requests: 0 }
     }
 
     /// What stands under the row's key.
@@ -66,6 +217,7 @@ impl<'s, S: ObjectStore> Verifier<'s, S> {
     async fn fetch(&mut self, key: &str) -> StoreResult<()> {
         let start_after = self.seen.clone().max(just_before(key));
         let options = ListOptions { prefix: self.prefix.clone(), start_after, ..ListOptions::default() };
+        self.requests += 1;
         let page = list_some(self.store, &self.bucket, options).await?;
         self.ended = page.continuation.is_none();
         self.seen = page.objects.last().map(|entry| entry.key.clone()).or(self.seen.take());
@@ -93,7 +245,6 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use shared::object_ref::ObjectRef;
     use shared::store::{MemoryStore, Operation, PutOptions, RecordingStore};
 
     use super::*;

@@ -42,6 +42,7 @@ pub(crate) struct Hooked {
     conditional_delete: bool,
     silent_locks: bool,
     conditional_copy: bool,
+    tree: Option<u16>,
     fails: Option<OfKey>,
     refuses: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     /// How many shared calls are under way.
@@ -75,6 +76,7 @@ impl Hooked {
             conditional_delete: true,
             silent_locks: false,
             conditional_copy: true,
+            tree: None,
             fails: None,
             refuses: None,
             sharing: Arc::default(),
@@ -90,6 +92,60 @@ impl Hooked {
     pub(crate) fn with_silent_locks(mut self) -> Self {
         self.silent_locks = true;
         self
+    }
+
+    /// Lists as a store does that walks a tree of folders, in pages of so many keys.
+    pub(crate) fn in_tree_order(mut self, page_size: u16) -> Self {
+        self.tree = Some(page_size);
+        self
+    }
+
+    /// A page in the order of a tree: what is in a folder comes before what is beside it and begins with its name.
+    async fn list_as_tree(
+        &self,
+        page_size: u16,
+        bucket: &str,
+        options: ListOptions,
+    ) -> StoreResult<ListPage> {
+        fn in_tree(key: &str) -> Vec<&str> {
+            key.split_inclusive('/').map(|part| part.trim_end_matches('/')).collect()
+        }
+        let mut entries = Vec::new();
+        let all = ListOptions { prefix: options.prefix.clone(), ..ListOptions::default() };
+        let mut page = self.inner.list(bucket, all.clone()).await?;
+        loop {
+            entries.append(&mut page.objects);
+            let Some(token) = page.continuation else { break };
+            page = self.inner.list(bucket, ListOptions { continuation: Some(token), ..all.clone() }).await?;
+        }
+        entries.sort_by(|a, b| in_tree(&a.key).cmp(&in_tree(&b.key)));
+        let after = options.continuation.or(options.start_after).unwrap_or_default();
+        entries.retain(|entry| in_tree(&entry.key) > in_tree(&after));
+        let mut page = ListPage::default();
+        let most = usize::from(options.max_keys.unwrap_or(page_size).min(page_size));
+        let mut last = None;
+        for entry in entries {
+            let inner = entry.key.get(options.prefix.len()..).unwrap_or_default();
+            let folder = options
+                .delimiter
+                .as_deref()
+                .and_then(|_| inner.find('/'))
+                .map(|at| entry.key.get(..options.prefix.len() + at + 1).unwrap_or_default().to_owned());
+            if folder.is_some() && page.common_prefixes.last() == folder.as_ref() {
+                last = Some(entry.key);
+                continue;
+            }
+            if page.objects.len() + page.common_prefixes.len() == most {
+                page.continuation = last;
+                break;
+            }
+            last = Some(entry.key.clone());
+            match folder {
+                Some(folder) => page.common_prefixes.push(folder),
+                None => page.objects.push(entry),
+            }
+        }
+        Ok(page)
     }
 
     /// Takes no notice of what has to hold at a copy's destination.
@@ -161,7 +217,9 @@ impl Hooked {
 
 impl ObjectStore for Hooked {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { conditional_delete: self.conditional_delete, ..self.inner.capabilities() }
+        let Capabilities { conditional_replace, byte_order, .. } = self.inner.capabilities();
+        let byte_order = byte_order && self.tree.is_none();
+        Capabilities { conditional_replace, conditional_delete: self.conditional_delete, byte_order }
     }
 
     async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {
@@ -250,7 +308,11 @@ impl ObjectStore for Hooked {
     }
 
     async fn list(&self, bucket: &str, options: ListOptions) -> StoreResult<ListPage> {
-        self.around(Call::on_bucket(Operation::List, bucket), self.inner.list(bucket, options)).await
+        let call = Call::on_bucket(Operation::List, bucket);
+        match self.tree {
+            Some(page_size) => self.around(call, self.list_as_tree(page_size, bucket, options)).await,
+            None => self.around(call, self.inner.list(bucket, options)).await,
+        }
     }
 
     async fn list_versions(

@@ -228,7 +228,14 @@ impl Meddled {
     }
 
     pub fn without_conditions(self) -> Self {
-        Self { capabilities: Capabilities { conditional_replace: false, conditional_delete: false }, ..self }
+        Self {
+            capabilities: Capabilities {
+                conditional_replace: false,
+                conditional_delete: false,
+                byte_order: true,
+            },
+            ..self
+        }
     }
 
     async fn on(&self, operation: Operation, object: &ObjectRef) -> StoreResult<()> {

@@ -1,6 +1,8 @@
 //! Batch deletes: one result per object, and none of them a guess.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::Config;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::types::{Delete, DeletedObject, Error as S3Error, ObjectIdentifier};
 
 use super::super::{Call, DeleteItem, DeleteItems, Operation, StoreErrorKind, StoreResult};
@@ -25,6 +27,11 @@ pub(super) async fn delete<'n>(
         .build()
         .map_err(|error| call.error(StoreErrorKind::Invalid, "").caused_by(error))?;
     let mut request = client.delete_objects().bucket(bucket).delete(delete).customize();
+    if items.clone().any(|item| item.version_id.is_none() && item.if_match.is_none()) {
+        // An attempt whose answer was lost may have had its effect, and a second one would delete what a client has
+        // written since. Whoever asks looks first, and then asks again.
+        request = request.config_override(Config::builder().retry_config(RetryConfig::disabled()));
+    }
     if dialect == Dialect::Oss {
         request = request.mutate_request(oss::digest_by_md5);
     }

@@ -94,6 +94,8 @@ fn of_code(code: &str, message: Option<&str>) -> Option<StoreErrorKind> {
                 StoreErrorKind::AccessDenied
             }
         }
+        // MinIO's words for a lock.
+        "InvalidRequest" if message.unwrap_or_default().contains("WORM") => StoreErrorKind::Locked,
         "SlowDown"
         | "Throttling"
         | "ThrottlingException"
@@ -116,6 +118,8 @@ fn of_code(code: &str, message: Option<&str>) -> Option<StoreErrorKind> {
         | "RequestTimeTooSkewed"
         | "InvalidObjectState"
         | "InvalidToken" => StoreErrorKind::Invalid,
+        // What another try does not mend, also where it is said of one object in a 200.
+        "InvalidRequest" | "InvalidArgument" | "MalformedXML" | "KeyTooLongError" => StoreErrorKind::Invalid,
         _ => return None,
     })
 }

@@ -498,7 +498,7 @@ async fn a_listing_in_ranges_sees_every_key_once_also_when_it_is_interrupted() {
     Box::pin(lists_in_ranges(
         &rule(&json!({"expire_after": "1d", "max_deletes": 100_000})),
         "/listing/ranges",
-        100,
+        70,
     ))
     .await;
 }

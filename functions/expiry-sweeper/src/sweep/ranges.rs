@@ -65,7 +65,7 @@ impl Default for KeyRange {
 /// Where the rest of a range may be split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Middle {
-    /// Before this folder.
+    /// Behind the key of this folder, with its slash at the end: before all that is in it.
     Folder(String),
     /// Behind this key, which need not exist.
     Behind(String),
@@ -97,16 +97,10 @@ impl KeyRange {
 
     /// Gives what lies behind `middle` to a range of its own.
     fn split(&mut self, middle: Middle) -> Option<Self> {
-        let (from, after) = match middle {
-            // Whatever sorts between the two is passed over.
-            Middle::Folder(folder) => {
-                let after = just_before(&folder);
-                (folder, after)
-            }
-            // No text sorts between a key and the same with this at its end.
-            Middle::Behind(key) => (format!("{key}\0"), Some(key)),
-            Middle::Nowhere => return None,
-        };
+        // A folder's own name without its slash would not do: some stores take it for the folder, and go on behind that.
+        let (Middle::Folder(key) | Middle::Behind(key)) = middle else { return None };
+        // No text sorts between a key and the same with this at its end.
+        let (from, after) = (format!("{key}\0"), Some(key));
         let until = self.until.replace(from.clone());
         let (first, flat) = (self.first.clone(), self.flat);
         Some(Self { from: Some(from), until, after, first, flat, ..Self::default() })
@@ -132,7 +126,8 @@ fn between_keys(range: &KeyRange, page: &[ListedEntry]) -> Option<String> {
     let until = in_folder(&range.until);
     let name = Alphabet::of(names.iter().copied()).behind(first, last, until.as_deref())?;
     let common = name.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
-    let key = format!("{folder}{name}");
+    // No folder is called so: a store might take its name for all that is in it, and go on behind that.
+    let key = format!("{folder}{name}~~");
     // There might be a folder of that name's beginning.
     (!range.is_beyond(&key) && !name.bytes().skip(common + 1).any(|byte| byte < b'/')).then_some(key)
 }
@@ -362,9 +357,9 @@ mod tests {
         let mut left = KeyRange { until: Some("m/".into()), ..KeyRange::default() };
         let right = left.split(Middle::Folder("f/".into())).unwrap();
         let keys = ["a", "e/9", "f", "f-1", "f/", "f/0", "l/9", "m/", "z"];
-        assert_eq!(own(&left, &keys), (keys[..4].iter().map(|key| (*key).to_owned()).collect(), 0));
-        assert!(right.after.as_deref().unwrap() < "f-1");
-        assert_eq!(own(&right, &keys[3..]), (keys[4..7].iter().map(|key| (*key).to_owned()).collect(), 0));
+        assert_eq!(own(&left, &keys), (keys[..5].iter().map(|key| (*key).to_owned()).collect(), 0));
+        assert_eq!(right.after.as_deref(), Some("f/"));
+        assert_eq!(own(&right, &keys[3..]), (keys[5..7].iter().map(|key| (*key).to_owned()).collect(), 0));
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl Hooked {
         self
     }
 
-    /// A page in the order of a tree: what is in a folder comes before what is beside it and begins with its name.
+    /// A page in the order of a tree: what is in a folder comes before what is beside it and begins with its name. Behind the
+    /// name of a folder without its slash all of the folder is passed over, as SeaweedFS does.
     async fn list_as_tree(
         &self,
         page_size: u16,
@@ -120,7 +121,14 @@ impl Hooked {
         }
         entries.sort_by(|a, b| in_tree(&a.key).cmp(&in_tree(&b.key)));
         let after = options.continuation.or(options.start_after).unwrap_or_default();
-        entries.retain(|entry| in_tree(&entry.key) > in_tree(&after));
+        let folder = format!("{}/", after.trim_end_matches('/'));
+        // Unless an object is called so, too.
+        let is_name = !after.is_empty() && !after.ends_with('/');
+        let is_name = is_name && entries.iter().all(|entry| entry.key != after);
+        entries.retain(|entry| {
+            let is_in_it = is_name && entry.key.starts_with(&folder);
+            in_tree(&entry.key) > in_tree(&after) && !is_in_it
+        });
         let mut page = ListPage::default();
         let most = usize::from(options.max_keys.unwrap_or(page_size).min(page_size));
         let mut last = None;

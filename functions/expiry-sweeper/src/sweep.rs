@@ -166,6 +166,9 @@ pub struct Cursor {
     /// Why a CDN goes on serving what was deleted, if one refused to hear of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<SummaryReason>,
+    /// The stopped sweep that this one makes anew, which is what `SWEEP_CONFIRM` names until the plan is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub braked: Option<String>,
     /// What was done before under the same id, where a sweep that was finished with failures begins once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier: Option<Earlier>,
@@ -302,8 +305,8 @@ impl Cursor {
 
     /// Whether nothing was begun.
     pub(crate) fn is_untouched(&self) -> bool {
-        let earlier = self.earlier.clone();
-        *self == Self { earlier, ..Self::default() }
+        let Self { earlier, braked, .. } = self.clone();
+        *self == Self { earlier, braked, ..Self::default() }
     }
 
     /// Whether keys may have been missed between ranges, so that the rule has to be listed in one.

@@ -195,6 +195,35 @@ async fn a_list_that_names_nothing_of_many_stops_its_rule_until_that_is_confirme
     assert!(world.keys("files", "").await.is_empty());
 }
 
+#[tokio::test]
+async fn what_was_confirmed_holds_until_the_plan_is_whole_however_many_invocations_that_takes() {
+    let mut world = World::new();
+    world.store = world.store.with_page_size(50);
+    world.fill("a/", 2).await;
+    world.clock.advance(DAY);
+    let rules = json!([rule(&json!({"expire_after": "1d", "anomaly_factor": 2, "max_deletes": 100_000}))]);
+    sweep(&world, &rules).await;
+    world.fill("a/", 3000).await;
+    world.clock.advance(DAY);
+    let (policy, ticking) = (policy(&rules), world.clock.stepping(100));
+    let in_short_invocations = async |confirm: &str| {
+        for invocation in 1..100 {
+            let variables = [("SWEEP_POLICY", &*policy), ("SWEEP_CONFIRM", confirm)];
+            let answer = invoke(world.store.clone(), &ticking, &variables, &json!({}), 3).await.unwrap();
+            if answer["complete"] == true {
+                return (invocation, answer);
+            }
+        }
+        unreachable!("it does not get on");
+    };
+    let (invocations, answer) = in_short_invocations("none").await;
+    assert!(invocations > 1, "the listing takes several invocations");
+    let message = answer["outcomes"][0]["reason"]["message"].as_str().unwrap();
+    let id = message.split("SWEEP_CONFIRM=").nth(1).unwrap().split_whitespace().next().unwrap();
+    let (_, answer) = in_short_invocations(id).await;
+    assert!(world.keys("files", "").await.is_empty(), "{answer}");
+}
+
 // -------------------------------------------------------------------------------------------- several attempts
 
 #[tokio::test]

@@ -298,6 +298,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                         && !((cursor.is_listing() || rule.may_change_its_mind())
                             && self.is_outdated(&progress, &cursor)) =>
                 {
+                    braked = cursor.braked;
                     Some(progress)
                 }
                 Ok(Cursor { phase: Phase::Acting(Acting { clean: false, .. }), .. }) => {
@@ -314,6 +315,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             },
         };
         let mut held = self.begin(rule, interrupted, lease.last());
+        held.cursor.braked.clone_from(&braked);
         if held.cursor.is_untouched() && self.may_act_at_once(rule, braked.as_deref(), lease.last()) {
             Gone::of(self.cdn_targets, rule).check(self).await?;
             held.cursor.listed_since = Some(self.clock.now());
@@ -352,7 +354,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 self.clear_plan(&held).await;
                 let phase = Phase::Listing { after: None, ranges: vec![KeyRange::undivided()] };
                 let earlier = held.cursor.earlier.take();
-                held.cursor = Cursor { phase, earlier, undivided: true, ..Cursor::default() };
+                held.cursor = Cursor { phase, earlier, braked, undivided: true, ..Cursor::default() };
                 return Ok((held, Reached::Deadline));
             }
             if let Some(reason) = held.refusal(braked.as_deref(), lease.last(), self.confirmed) {

@@ -309,6 +309,14 @@ impl Cursor {
         *self == Self { earlier, braked, ..Self::default() }
     }
 
+    /// What `SWEEP_CONFIRM` has to name, if the sweep was stopped.
+    pub(crate) fn stopped(self) -> Option<String> {
+        match self.phase {
+            Phase::Stopped { sweep_id } => Some(sweep_id),
+            Phase::Listing { .. } | Phase::Acting(_) => None,
+        }
+    }
+
     /// Whether keys may have been missed between ranges, so that the rule has to be listed in one.
     pub(crate) fn has_gaps(&self) -> bool {
         self.tally.out_of_order > 0 && !self.undivided
@@ -342,6 +350,13 @@ impl Halt {
     /// A person has to act.
     pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
         Self { reason: Reason::new(code, message), retry: RetryClass::Permanent }
+    }
+
+    /// The time was over before anything was answered.
+    fn late() -> Self {
+        let message =
+            "The time was over before the store answered; the next invocation finds out what was done.";
+        Self { reason: Reason::new("deadline", message), retry: RetryClass::Retryable }
     }
 }
 

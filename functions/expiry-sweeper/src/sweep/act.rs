@@ -201,6 +201,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 });
                 ledger.save().await?;
             }
+            ledger.keep().await?;
             ledger.deleted(&tally);
         }
         let ended = match halted {

@@ -105,11 +105,13 @@ where
         self.feed.is_stopped()
     }
 
-    fn scanned(&mut self, tally: &Tally) -> Result<(), Halt> {
+    fn scanned(&mut self, tally: &Tally, asked_at: Timestamp) -> Result<(), Halt> {
         self.ledger.scanned(tally);
         if self.pending.expired == 0 {
-            self.since = self.clock.now();
+            self.since = asked_at;
         }
+        // A page may have waited for its turn.
+        self.since = self.since.min(asked_at);
         self.pending.add(tally);
         self.listed.add(tally);
         if tally.from_the_future == 0 { Ok(()) } else { Err(clock_behind(tally, self.clock.now())) }
@@ -121,7 +123,7 @@ where
             self.hand_on(PlanFile { number, rows }, content).await?;
             self.feed.room().await;
         }
-        Ok(())
+        self.ledger.keep().await
     }
 }
 

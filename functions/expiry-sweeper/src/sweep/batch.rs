@@ -228,7 +228,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
 
     /// What becomes of a row that no listing names.
     async fn look_for(&self, row: &Row, intent: Intent) -> Fate {
-        match standing_alone(self.store, self.rule.target(), row).await {
+        match standing_alone(self.store, row).await {
             Ok(Standing::Gone) => Fate::Gone,
             Ok(Standing::Changed) => Fate::Changed,
             Ok(Standing::Same) if intent == Intent::Settle => Fate::RuleChanged,
@@ -289,8 +289,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// of the store's own, may have had its effect without an answer. What failed and is gone would be missing from
     /// the reports, as no listing names it again. `refused` is whether that was the answer to the whole request.
     async fn look_at_failures(&self, items: &mut Items, refused: bool) {
-        let target = self.rule.target();
-        let objects = target == Target::Objects;
+        let objects = self.rule.target() == Target::Objects;
         let mut verifier = objects.then(|| Again::at(self.store, self.rule));
         for (index, fate) in items.fates.iter_mut().enumerate() {
             let kind = match *fate {
@@ -302,10 +301,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let Some(row) = items.rows.get(index) else { continue };
             let standing = match &mut verifier {
                 Some(Again::Objects(verifier)) => match verifier.standing(&row).await {
-                    Ok(Standing::Gone) => standing_alone(self.store, target, &row).await,
+                    Ok(Standing::Gone) => standing_alone(self.store, &row).await,
                     standing => standing,
                 },
-                _ => standing_alone(self.store, target, &row).await,
+                _ => standing_alone(self.store, &row).await,
             };
             *fate = match standing {
                 Ok(Standing::Same) => *fate,
@@ -399,7 +398,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             if let Fate::Missing(intent) = fate {
                 return Ok(self.look_for(row, intent).await);
             }
-            Ok(match standing_alone(self.store, Target::Objects, row).await? {
+            Ok(match standing_alone(self.store, row).await? {
                 Standing::Same => Fate::Delete,
                 Standing::Gone => Fate::Gone,
                 Standing::Changed => Fate::Changed,

@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 pub(crate) enum Moment {
     /// Nothing is begun from now on, and nothing more is asked about single objects.
     Stop,
-    /// Nor is a last look at one waited for, where a delete can have no condition.
+    /// Nor is a page of a listing waited for, nor a last look at an object, where a delete can have no condition.
     Check,
     /// Nor are deletes and listings in flight.
     Flight,

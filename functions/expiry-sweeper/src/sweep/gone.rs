@@ -24,6 +24,13 @@ impl<'a> Gone<'a> {
         Self { targets, prefix: &rule.prefix, refused: None }
     }
 
+    /// Of whatever rules there were.
+    pub(super) fn of_any(targets: &'a [CdnTarget]) -> Self {
+        let prefix = "";
+        let targets = targets.iter().map(|target| (target, Grouping::new(&target.path_prefix, prefix)));
+        Self { targets: targets.collect(), prefix, refused: None }
+    }
+
     /// The same where others invalidate at the same time.
     pub(super) fn beside_others(self) -> Self {
         let shared = |(target, grouping): (&'a CdnTarget, Grouping)| (target, grouping.beside_others());
@@ -33,7 +40,8 @@ impl<'a> Gone<'a> {
     /// Adds what a row says is gone. Uploads and noncurrent versions were never served.
     pub(super) fn add(&mut self, row: &Row) {
         if matches!(row.action, Action::Delete | Action::Quarantine) {
-            self.targets.iter_mut().for_each(|(_, grouping)| grouping.add(&row.key));
+            let fronts = self.targets.iter_mut().filter(|(target, _)| target.bucket == *row.bucket);
+            fronts.for_each(|(_, grouping)| grouping.add(&row.key));
         }
     }
 

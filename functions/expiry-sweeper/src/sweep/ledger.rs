@@ -1,14 +1,19 @@
 //! What of a sweep is safe at the store, kept by whoever has come further: the listing, the deleting, or both at once.
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::{Cursor, Halt, Place, Tally};
 use crate::policy::Rule;
 use crate::report::UploadState;
 
 use super::Progress;
+
+/// For how long nothing need be written down: a quarter of what a lease is taken for.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A cursor that says what is safe and nothing more, and how it is written down.
 pub(super) struct Ledger<'p, F> {
@@ -17,6 +22,8 @@ pub(super) struct Ledger<'p, F> {
     changes: Cell<u64>,
     /// Writes it down; and of how many changes it did.
     save: Mutex<(F, u64)>,
+    /// When it did so last.
+    saved_at: Cell<Instant>,
     /// The numbers so far, safe or not, for whoever watches.
     shown: RefCell<Tally>,
     watcher: (&'p dyn Progress, &'p Rule),
@@ -29,7 +36,8 @@ where
     pub(super) fn new(cursor: Cursor, watcher: (&'p dyn Progress, &'p Rule), save: F) -> Self {
         let shown = RefCell::new(cursor.tally.clone());
         let safe = RefCell::new((cursor, None));
-        Self { safe, changes: Cell::new(0), save: Mutex::new((save, 0)), shown, watcher }
+        let saved_at = Cell::new(Instant::now());
+        Self { safe, changes: Cell::new(0), save: Mutex::new((save, 0)), saved_at, shown, watcher }
     }
 
     /// Takes a change down that is safe by now; it is not written yet.
@@ -58,7 +66,20 @@ where
         let (cursor, upload) = self.safe.borrow().clone();
         save(&cursor, upload).await?;
         *saved = changes;
+        self.saved_at.set(Instant::now());
         Ok(())
+    }
+
+    /// Writes down what is safe if that was long ago, so that a lease does not end while its holder is at work.
+    ///
+    /// # Errors
+    /// As for [`Ledger::save`].
+    pub(super) async fn keep(&self) -> Result<(), Halt> {
+        if self.saved_at.get().elapsed() < LONGEST_SILENCE {
+            return Ok(());
+        }
+        self.change(|_, _| {});
+        self.save().await
     }
 
     /// Shows whoever watches that another page was listed.

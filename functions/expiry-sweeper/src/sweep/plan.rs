@@ -12,7 +12,7 @@ use shared::store::{ListedEntry, ListedVersion, ObjectStore, PendingUpload, Stor
 use super::audit::Audit;
 use super::source::{Next, Page, page};
 use super::{
-    CLOCK_TOLERANCE, Cursor, Halt, KeyRange, Phase, PlanFile, Position, Progress, Sizes, Sweep, Tally,
+    CLOCK_TOLERANCE, Cursor, Halt, KeyRange, Moment, Phase, PlanFile, Position, Progress, Sizes, Sweep, Tally,
 };
 use crate::decision::{Decision, Facts, Keep, OwnTime, decide, in_metadata, in_tags, needs_own_time};
 use crate::policy::{Criterion, OwnExpiry, Rule, Target};
@@ -142,8 +142,8 @@ pub(super) trait Planning {
         false
     }
 
-    /// The numbers of a page, whose rows were appended.
-    fn scanned(&mut self, tally: &Tally) -> Result<(), Halt>;
+    /// The numbers of a page that was asked for at `asked_at`, whose rows were appended.
+    fn scanned(&mut self, tally: &Tally, asked_at: Timestamp) -> Result<(), Halt>;
 
     /// And how far the listing has come with it.
     async fn listed(&mut self, listed: Listed) -> Result<(), Halt>;
@@ -156,8 +156,8 @@ struct First<'c, F> {
     watcher: (&'c dyn Progress, &'c Rule),
 }
 
-impl<F: AsyncFnMut(&Cursor) -> Result<(), Halt>> Planning for First<'_, F> {
-    fn scanned(&mut self, tally: &Tally) -> Result<(), Halt> {
+impl<F: AsyncFnMut(Option<&Cursor>) -> Result<(), Halt>> Planning for First<'_, F> {
+    fn scanned(&mut self, tally: &Tally, _: Timestamp) -> Result<(), Halt> {
         self.cursor.tally.add(tally);
         let (progress, rule) = self.watcher;
         progress.scanned(rule, &self.cursor.tally);
@@ -166,11 +166,9 @@ impl<F: AsyncFnMut(&Cursor) -> Result<(), Halt>> Planning for First<'_, F> {
 
     async fn listed(&mut self, Listed { ranges, finished }: Listed) -> Result<(), Halt> {
         self.cursor.phase = Phase::Listing { after: None, ranges };
-        if let Some(ReportFile { number, rows, .. }) = finished {
-            self.cursor.plan.push(PlanFile { number, rows });
-            (self.save)(self.cursor).await?;
-        }
-        Ok(())
+        let Some(ReportFile { number, rows, .. }) = finished else { return (self.save)(None).await };
+        self.cursor.plan.push(PlanFile { number, rows });
+        (self.save)(Some(self.cursor)).await
     }
 }
 
@@ -206,13 +204,13 @@ impl<E: Into<Halt>> From<E> for Cut {
 
 impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Lists from the cursor on, and answers whether the end was reached. The cursor moves with what is
-    /// safe; `save` is called with it whenever an object of the plan was finished.
+    /// safe; `save` is called with it whenever an object of the plan was finished, and without it after other pages.
     pub(crate) async fn plan(
         &self,
         cursor: &mut Cursor,
         mut references: Option<&mut Audit<'_, S>>,
         sink: &mut Sink<'_, S>,
-        mut save: impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
+        mut save: impl AsyncFnMut(Option<&Cursor>) -> Result<(), Halt>,
     ) -> Result<bool, Halt> {
         let Phase::Listing { after, .. } = cursor.phase.clone() else { return Ok(true) };
         if references.is_none() && self.rule.target() == Target::Objects {
@@ -228,7 +226,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         if self.is_over() {
             return Ok(false);
         }
-        let mut current = self.fetch(Next::After(after)).await?;
+        let mut current = self.fetch(Next::After(after)).await.ok_or_else(Halt::late)??;
         while let Some((page, next)) = current {
             let is_last = matches!(next, Next::End);
             let judging = self.judge(page, is_last, &mut walk, references.as_deref_mut());
@@ -245,9 +243,12 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             }
             if let Some(file) = finished {
                 cursor.plan.push(PlanFile { number: file.number, rows: file.rows });
-                save(cursor).await?;
+                save(Some(cursor)).await?;
+            } else {
+                save(None).await?;
             }
             self.progress.scanned(self.rule, &cursor.tally);
+            let Some(following) = following else { return Ok(false) };
             current = following?;
             if current.is_some() && self.is_over() {
                 return Ok(false);
@@ -259,8 +260,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         Ok(true)
     }
 
-    async fn fetch(&self, next: Next) -> StoreResult<Option<(Page, Next)>> {
-        retrying(|| page(self.store, self.rule, next.clone())).await
+    /// A page; `None` if it does not come before the end.
+    async fn fetch(&self, next: Next) -> Option<StoreResult<Option<(Page, Next)>>> {
+        self.ending.before(Moment::Check, retrying(|| page(self.store, self.rule, next.clone()))).await
     }
 
     async fn judge(

@@ -70,7 +70,8 @@ pub(super) struct PlanReader<'s, S> {
 }
 
 struct Open<'s, S> {
-    fresh: bool,
+    /// Since when its rows have been listed; `None` if by an earlier invocation.
+    listed_since: Option<Timestamp>,
     source: Source<'s, S>,
     /// What was fetched, and is not decoded yet.
     bytes: Bytes,
@@ -138,15 +139,16 @@ impl<'s, S: ObjectStore> PlanReader<'s, S> {
                 Some(open) => open,
                 None => {
                     let Some((fed, kept)) = self.feed.open(self.place.file).await else { return Ok(None) };
-                    let fresh = fed.listed_since.is_some_and(self.is_fresh);
                     let object = ObjectRef::new(&*self.target.bucket, self.target.key(fed.file.number));
-                    let opened = Open::new(self.store, &object, fresh, kept, self.place.row).await?;
+                    let opened =
+                        Open::new(self.store, &object, fed.listed_since, kept, self.place.row).await?;
                     self.open.insert(opened)
                 }
             };
             let size = group_size(self.feed.left(self.place), in_flight(), self.most);
             let rows = open.read(size).await?;
-            let fresh = open.fresh;
+            // A large object of a plan may take long to be carried out.
+            let fresh = open.listed_since.is_some_and(self.is_fresh);
             if rows.is_empty() {
                 self.open = None;
                 self.place = Place { file: self.place.file + 1, row: 0 };
@@ -162,7 +164,7 @@ impl<'s, S: ObjectStore> Open<'s, S> {
     async fn new(
         store: &'s S,
         object: &ObjectRef,
-        fresh: bool,
+        listed_since: Option<Timestamp>,
         kept: Option<Outgoing>,
         to_skip: u64,
     ) -> Result<Self, Halt> {
@@ -180,7 +182,7 @@ impl<'s, S: ObjectStore> Open<'s, S> {
             }
         };
         let (bytes, decoder, rows) = (Bytes::new(), RowDecoder::new(), Vec::new().into_iter());
-        Ok(Self { fresh, source, bytes, decoder, rows, to_skip, ended: false })
+        Ok(Self { listed_since, source, bytes, decoder, rows, to_skip, ended: false })
     }
 
     /// The next `size` rows, or as many as there are.

@@ -13,15 +13,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
-use shared::store::{ListOptions, ListPage, ListedEntry, ObjectStore, StoreErrorKind, StoreResult};
+use shared::store::{ListOptions, ListPage, ListedEntry, ObjectStore, StoreResult};
 
 use super::meanwhile::meanwhile;
 use super::middle::Alphabet;
 use super::plan::{Cut, Judged, Listed, Planning, Sink};
 use super::source::page_size;
-use super::{Halt, Sweep};
+use super::{Halt, Moment, Sweep};
 use crate::retry::retrying;
 
 /// Ranges that are listed at once, at most.
@@ -30,6 +31,10 @@ const MOST_AT_ONCE: usize = 8;
 const LONG: u32 = 4;
 /// How many folders deep a place to split at is looked for.
 const LEVELS: usize = 3;
+/// The longest key that there is.
+const MAX_KEY_BYTES: usize = 1024;
+/// After so many pages without being asked to slow down twice as many may be fetched at once again.
+const CALM: u32 = 32;
 
 /// Keys that are listed one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +133,9 @@ fn between_keys(range: &KeyRange, page: &[ListedEntry]) -> Option<String> {
     let common = name.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
     // No folder is called so: a store might take its name for all that is in it, and go on behind that.
     let key = format!("{folder}{name}~~");
+    if key.len() > MAX_KEY_BYTES {
+        return None;
+    }
     // There might be a folder of that name's beginning.
     (!range.is_beyond(&key) && !name.bytes().skip(common + 1).any(|byte| byte < b'/')).then_some(key)
 }
@@ -163,6 +171,8 @@ pub(super) async fn list_some<S: ObjectStore>(
 
 /// A page of a range.
 struct Step {
+    /// When it was asked for.
+    asked_at: Timestamp,
     judged: Judged,
     /// The last key of the page.
     last: Option<String>,
@@ -188,8 +198,8 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let mut waiting: VecDeque<usize> = open.keys().copied().collect();
         let mut active = FuturesUnordered::new();
         let mut ready = VecDeque::new();
-        let mut most = MOST_AT_ONCE;
-        let mut over = false;
+        let (mut most, mut calm) = (MOST_AT_ONCE, 0);
+        let (mut over, mut answered) = (false, false);
         loop {
             over |= self.is_over() || planning.is_stopped();
             let at_once = planning.at_once(most);
@@ -199,22 +209,38 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 // Before its first key there may be many that are not its own, and the next place to split at is where it begins.
                 let is_begun = range.begun || range.from.is_none();
                 let wants_split = is_begun && range.pages >= range.split_at && open.len() < most;
-                active.push(async move { (id, self.step(&range, wants_split).await) });
+                active.push(async move { (id, most, self.step(&range, wants_split).await) });
             }
             let next = match ready.pop_front() {
                 Some(next) => Some(next),
-                None => active.next().await,
+                None => match self.ending.before(Moment::Check, active.next()).await {
+                    Some(next) => next,
+                    // What is on its way is listed again.
+                    None if answered => return Ok(false),
+                    None => return Err(Halt::late()),
+                },
             };
-            let Some((id, step)) = next else { return Ok(waiting.is_empty()) };
-            let Step { judged, last, more, first, middle, flat } = match step {
-                Ok(step) => step,
+            let Some((id, asked_beside, step)) = next else { return Ok(waiting.is_empty()) };
+            let Step { asked_at, judged, last, more, first, middle, flat } = match step {
+                Ok(step) => {
+                    answered = true;
+                    calm += 1;
+                    if calm >= CALM {
+                        (most, calm) = ((most * 2).min(MOST_AT_ONCE), 0);
+                    }
+                    step
+                }
                 Err(Cut::Over) => {
                     over = true;
                     waiting.push_back(id);
                     continue;
                 }
-                Err(Cut::Halt(halt)) if halt.reason.code == "throttled" && most > 1 => {
-                    most /= 2;
+                Err(Cut::Halt(halt)) if halt.reason.code == "throttled" && asked_beside > 1 => {
+                    // Others that were asked for at the same time tell the same.
+                    if asked_beside <= most {
+                        most = (most / 2).max(1);
+                    }
+                    calm = 0;
                     waiting.push_back(id);
                     continue;
                 }
@@ -228,7 +254,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
                 }
             };
             let finished = meanwhile(appending, &mut active, &mut ready, MOST_AT_ONCE).await?;
-            planning.scanned(&judged.tally)?;
+            planning.scanned(&judged.tally, asked_at)?;
             // The last range stays, so that a cursor at the end is told from one at the beginning.
             if !more && open.len() > 1 {
                 open.remove(&id);
@@ -267,6 +293,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             max_keys: page_size(self.rule),
             ..ListOptions::default()
         };
+        let asked_at = self.clock.now();
         let page = list_some(self.store, &self.rule.bucket, options).await?;
         let last = page.objects.last().map(|entry| entry.key.clone());
         let mut entries = page.objects;
@@ -281,7 +308,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let between = |flat: bool| flat.then(|| between_keys(range, &entries)).flatten();
             middle = Some(match between(flat) {
                 Some(key) => Middle::Behind(key),
-                None => match self.folder_ahead(last, range.until.as_deref()).await? {
+                None => match self.folder_ahead(last, range.until.as_deref()).await {
                     Some(folder) => {
                         flat = false;
                         Middle::Folder(folder)
@@ -294,11 +321,11 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             });
         }
         let first = entries.into_iter().next().map(|entry| entry.key);
-        Ok(Step { judged, last, more, first, middle, flat })
+        Ok(Step { asked_at, judged, last, more, first, middle, flat })
     }
 
     /// The folder in the middle of those between two keys.
-    async fn folder_ahead(&self, after: &str, until: Option<&str>) -> StoreResult<Option<String>> {
+    async fn folder_ahead(&self, after: &str, until: Option<&str>) -> Option<String> {
         let inner = after.get(self.rule.prefix.len()..).unwrap_or_default();
         let slashes = inner.match_indices('/').map(|(at, _)| self.rule.prefix.len() + at + 1);
         let levels = std::iter::once(self.rule.prefix.len()).chain(slashes).take(LEVELS);
@@ -312,8 +339,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let page = match retrying(|| self.store.list(&self.rule.bucket, options.clone())).await {
                 Ok(page) => page,
                 // A guess is not worth a failure.
-                Err(error) if error.kind == StoreErrorKind::Throttled => return Ok(None),
-                Err(error) => return Err(error),
+                Err(_) => return None,
             };
             let mut folders = page.common_prefixes;
             folders.retain(|folder| {
@@ -324,10 +350,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             let mut by_distance = behind.iter().chain(ahead.iter().rev());
             let folder = by_distance.find(|folder| !folders.iter().any(|other| comes_late(folder, other)));
             if let Some(folder) = folder {
-                return Ok(Some(folder.clone()));
+                return Some(folder.clone());
             }
         }
-        Ok(None)
+        None
     }
 }
 
@@ -340,7 +366,7 @@ mod tests {
             key: (*key).to_owned(),
             size: 1,
             e_tag: None,
-            last_modified: jiff::Timestamp::UNIX_EPOCH,
+            last_modified: Timestamp::UNIX_EPOCH,
             storage_class: None,
         };
         keys.iter().map(entry).collect()

@@ -31,8 +31,14 @@ use crate::retry::retrying;
 /// How long a lease is taken for at most; a sweep without a deadline extends it.
 const LEASE: Duration = Duration::from_secs(3600);
 
-/// How old a listing may be that is gone on with.
+/// How old a listing may be that is gone on with, where what it says may change although the objects do not.
 const LONGEST_LISTING: i64 = 86_400;
+
+/// And elsewhere, where each object is looked at again; as long as a sweep of several rules may take.
+const LONGEST_SWEEP: i64 = 7 * 86_400;
+
+/// The code of a listing that was too old to be gone on with.
+const OUTDATED: &str = "listing-outdated";
 
 /// What a sweep is asked for, and with what.
 pub(crate) struct Request<'a, S, C, D> {
@@ -102,6 +108,8 @@ struct Held<'a, S, C> {
     refused: Option<Reason>,
     /// Whether another invocation began this sweep.
     resumed: bool,
+    /// Whether what another invocation had listed was too old.
+    anew: bool,
     /// The numbers when this invocation began.
     at_start: Tally,
 }
@@ -112,6 +120,28 @@ struct Origin {
     started_at: Timestamp,
     fingerprint: String,
     next_report: u32,
+}
+
+/// What was done before under a sweep's id, to which it adds.
+struct Before {
+    sweep_id: String,
+    next_report: u32,
+    done: Earlier,
+}
+
+impl From<&lease::Progress> for Before {
+    fn from(progress: &lease::Progress) -> Self {
+        let RuleSummary { deleted, deleted_bytes, ref reports, .. } = progress.summary;
+        let done = Earlier { deleted, deleted_bytes, reports: reports.clone() };
+        Self { sweep_id: progress.sweep_id.clone(), next_report: progress.next_report, done }
+    }
+}
+
+impl From<&LastSweep> for Before {
+    fn from(last: &LastSweep) -> Self {
+        let LastSweep { sweep_id, next_report, .. } = last;
+        Self { sweep_id: sweep_id.clone(), next_report: *next_report, done: last.as_earlier() }
+    }
 }
 
 /// How far one went with a rule.
@@ -137,12 +167,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
 
     /// How a rule ended, or that it did not. Then what was saved last stands, as after a kill.
     pub(super) async fn in_time(&self, ended: impl Future<Output = Result<RuleEnd, Halt>>) -> RuleEnd {
-        let late = || {
-            let message =
-                "The time was over before the store answered; the next invocation finds out what was done.";
-            Err(Halt { reason: Reason::new("deadline", message), retry: RetryClass::Retryable })
-        };
-        self.ending.before(Moment::Rule, ended).await.unwrap_or_else(late).unwrap_or_else(RuleEnd::halted)
+        let ended = self.ending.before(Moment::Rule, ended).await;
+        ended.unwrap_or_else(|| Err(Halt::late())).unwrap_or_else(RuleEnd::halted)
     }
 
     pub(super) fn sweep(&'a self, rule: &'a Rule, (id, started_at): (&str, Timestamp)) -> Sweep<'a, S, C> {
@@ -162,12 +188,15 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     async fn plan(&'a self, rule: &'a Rule) -> Result<RuleEnd, Halt> {
         let state = format!("{}.plan", rule.id);
         let found = lease::interrupted(self.store, self.audit_bucket, &state).await?;
-        let interrupted = found.filter(|progress| {
+        let left = found.filter(|progress| progress.fingerprint == rule.fingerprint());
+        let was_left = left.is_some();
+        let interrupted = left.filter(|progress| {
             let cursor = serde_json::from_value(progress.cursor.clone()).unwrap_or_default();
-            progress.fingerprint == rule.fingerprint() && !self.is_outdated(progress, &cursor)
+            !self.is_outdated(rule, progress, &cursor)
         });
         let resumed = interrupted.is_some();
         let mut held = self.begin(rule, interrupted, None);
+        held.anew = was_left && !resumed;
         let target = held.sweep.report();
         let mut sink = Sink::report(self.store, target, &self.token, held.next_report);
         let planned = self.list(&mut held, &mut sink, async |_| Ok(())).await;
@@ -183,10 +212,8 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let reason = if complete {
             let last = lease::last_sweep(self.store, self.audit_bucket, &rule.id).await?;
             let stopped = lease::interrupted(self.store, self.audit_bucket, &rule.id).await?;
-            let braked = stopped.and_then(|progress| match serde_json::from_value(progress.cursor).ok()? {
-                Cursor { phase: Phase::Stopped { sweep_id }, .. } => Some(sweep_id),
-                _ => None,
-            });
+            let braked = stopped
+                .and_then(|progress| serde_json::from_value::<Cursor>(progress.cursor).ok()?.stopped());
             // Nobody goes on with a plan, so that what it would have to confirm is the rule.
             let circumstances = Circumstances {
                 last: last.as_ref(),
@@ -225,6 +252,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
             None => {
                 let outcome = Outcome { reason, ..Outcome::of(Status::Planned) };
+                let outcome = if complete { outcome } else { held.explained(outcome) };
                 held.end(outcome, complete, !complete)
             }
         })
@@ -281,40 +309,53 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         rule: &'a Rule,
         lease: &mut Lease,
     ) -> Result<(Held<'a, S, C>, Reached), Halt> {
-        let mut braked = None;
+        let (mut braked, mut anew) = (None, false);
+        let mut before = lease.last().map(Before::from);
         let interrupted = match lease.progress().cloned() {
             None => None,
             Some(progress) => match serde_json::from_value::<Cursor>(progress.cursor.clone()) {
                 Err(error) => {
                     tracing::warn!(rule = rule.id, %error, "the cursor cannot be read; the rule is swept from its beginning");
+                    before = Some(Before::from(&progress));
                     None
                 }
-                Ok(Cursor { phase: Phase::Stopped { sweep_id }, .. }) => {
-                    braked = Some(sweep_id);
+                Ok(cursor @ Cursor { phase: Phase::Stopped { .. }, .. }) => {
+                    before = Some(Before::from(&progress));
+                    // Who stopped it may have come no further than that.
+                    self.drop_plan(rule, &progress, &cursor).await;
+                    braked = cursor.stopped();
                     None
                 }
                 Ok(cursor)
                     if progress.fingerprint == rule.fingerprint()
                         && !((cursor.is_listing() || rule.may_change_its_mind())
-                            && self.is_outdated(&progress, &cursor)) =>
+                            && self.is_outdated(rule, &progress, &cursor)) =>
                 {
                     braked = cursor.braked;
                     Some(progress)
                 }
                 Ok(Cursor { phase: Phase::Acting(Acting { clean: false, .. }), .. }) => {
+                    anew = progress.fingerprint == rule.fingerprint();
                     let mut held = self.begin(rule, Some(progress), None);
                     let reached = self.delete(&mut held, lease, Intent::Settle).await?;
                     self.summarise(&held, true, None).await?;
                     match reached {
-                        Reached::End => self.clear_plan(&held).await,
+                        Reached::End => self.clear_plan(&held.sweep, &held.cursor).await,
                         reached => return Ok((held, reached)),
                     }
+                    before = Some(Before::from(&self.saved(&held, None)));
                     None
                 }
-                Ok(_) => None,
+                Ok(cursor) => {
+                    anew = progress.fingerprint == rule.fingerprint();
+                    before = Some(Before::from(&progress));
+                    self.drop_plan(rule, &progress, &cursor).await;
+                    None
+                }
             },
         };
-        let mut held = self.begin(rule, interrupted, lease.last());
+        let mut held = self.begin(rule, interrupted, before);
+        held.anew = anew;
         held.cursor.braked.clone_from(&braked);
         if held.cursor.is_untouched() && self.may_act_at_once(rule, braked.as_deref(), lease.last()) {
             Gone::of(self.cdn_targets, rule).check(self).await?;
@@ -326,9 +367,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             let target = held.sweep.plan_target();
             let mut sink = Sink::plan(self.store, target, &self.token, number, self.sizes);
             let origin = held.origin();
-            let save = async |cursor: &Cursor| {
-                let progress = self.saved_as(rule, cursor, &origin, None);
-                self.save(lease, progress).await
+            let save = async |cursor: Option<&Cursor>| match cursor {
+                Some(cursor) => self.save(lease, self.saved_as(rule, cursor, &origin, None)).await,
+                None => self.keep(lease).await,
             };
             let planned = self.list(&mut held, &mut sink, save).await;
             if let (true, Err(halt)) = (sink.is_broken(), &planned) {
@@ -340,7 +381,6 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
             match planned {
                 Err(halt) if halt.reason.code == CLOCK_BEHIND => {
-                    self.clear_plan(&held).await;
                     let sweep_id = braked.unwrap_or_else(|| held.sweep.id.to_string());
                     held.cursor.phase = Phase::Stopped { sweep_id };
                     return Ok((held, Reached::Stopped(halt.reason)));
@@ -351,10 +391,12 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
             if held.cursor.has_gaps() {
                 // Nothing was done by this plan, and the next invocation makes another.
-                self.clear_plan(&held).await;
+                self.clear_plan(&held.sweep, &held.cursor).await;
                 let phase = Phase::Listing { after: None, ranges: vec![KeyRange::undivided()] };
                 let earlier = held.cursor.earlier.take();
-                held.cursor = Cursor { phase, earlier, braked, undivided: true, ..Cursor::default() };
+                let listed_since = Some(self.clock.now());
+                held.cursor =
+                    Cursor { phase, listed_since, earlier, braked, undivided: true, ..Cursor::default() };
                 return Ok((held, Reached::Deadline));
             }
             if let Some(reason) = held.refusal(braked.as_deref(), lease.last(), self.confirmed) {
@@ -395,7 +437,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         &self,
         held: &mut Held<'_, S, C>,
         sink: &mut Sink<'_, S>,
-        save: impl AsyncFnMut(&Cursor) -> Result<(), Halt>,
+        save: impl AsyncFnMut(Option<&Cursor>) -> Result<(), Halt>,
     ) -> Result<bool, Halt> {
         held.cursor.listed_since.get_or_insert(self.clock.now());
         let mut audit = Audit::open(&held.sweep, &held.cursor, &self.token).await?;
@@ -420,7 +462,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let Phase::Acting(acting) = held.cursor.phase.clone() else { return Ok(Reached::End) };
         let rule = held.sweep.rule;
         let (writer, upload) = (held.writer.take(), held.upload.take());
-        let mut gone = Gone::of(self.cdn_targets, rule);
+        let mut gone = match intent {
+            Intent::Delete => Gone::of(self.cdn_targets, rule),
+            Intent::Settle => Gone::of_any(self.cdn_targets),
+        };
         if !acting.clean {
             let left = (writer.as_deref(), upload.as_ref());
             let taken_over = held
@@ -494,6 +539,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         held.cursor.tally = held.cursor.tally.with_results_of(&results);
         if let Err(halt) = &listed
             && held.cursor.plan.is_empty()
+            && (halt.reason.code == CLOCK_BEHIND || held.cursor.tally.scanned == held.at_start.scanned)
         {
             // Nothing was begun.
             held.cursor = Cursor::default();
@@ -548,8 +594,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             _ => End::Interrupted(Box::new(lease::Progress { writer: None, ..self.saved(&held, None) })),
         };
         lease.release(self.store, self.clock.now(), end).await?;
-        if complete {
-            self.clear_plan(&held).await;
+        // Not before it is written down that nobody needs it any more.
+        if complete || matches!(reached, Reached::Stopped(_)) {
+            self.clear_plan(&held.sweep, &held.cursor).await;
         }
         Ok(match reached {
             Reached::End => {
@@ -559,6 +606,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             }
             Reached::Deadline => {
                 let outcome = Outcome { reason: held.refused.clone(), ..Outcome::of(Status::Swept) };
+                let outcome = held.explained(outcome);
                 held.end(outcome, false, true)
             }
             Reached::Stopped(reason) => {
@@ -577,7 +625,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         &'a self,
         rule: &'a Rule,
         interrupted: Option<lease::Progress>,
-        last: Option<&LastSweep>,
+        before: Option<Before>,
     ) -> Held<'a, S, C> {
         let resumed = interrupted.is_some();
         let (sweep, cursor, next_report, fingerprint, (writer, upload)) = match interrupted {
@@ -588,11 +636,11 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 (sweep, cursor, next_report, fingerprint, (progress.writer, progress.upload))
             }
             None => {
-                // What failed in a sweep of several rules is swept again under the same id.
-                let again = last.filter(|last| last.sweep_id == self.sweep_id);
-                let next_report = again.map_or(1, |last| last.next_report.max(1));
+                // What failed in a sweep of several rules, or was begun anew, is swept again under the same id.
+                let again = before.filter(|before| before.sweep_id == self.sweep_id);
+                let next_report = again.as_ref().map_or(1, |before| before.next_report.max(1));
                 let sweep = self.sweep(rule, (self.sweep_id, self.started_at));
-                let cursor = Cursor { earlier: again.map(LastSweep::as_earlier), ..Cursor::default() };
+                let cursor = Cursor { earlier: again.map(|before| before.done), ..Cursor::default() };
                 (sweep, cursor, next_report, rule.fingerprint(), (None, None))
             }
         };
@@ -608,14 +656,16 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             kept: None,
             refused: None,
             resumed,
+            anew: false,
             at_start,
         }
     }
 
     /// A rule's turn may come long after the sweep began.
-    fn is_outdated(&self, progress: &lease::Progress, cursor: &Cursor) -> bool {
+    fn is_outdated(&self, rule: &Rule, progress: &lease::Progress, cursor: &Cursor) -> bool {
         let since = cursor.listed_since.unwrap_or(progress.started_at);
-        self.clock.now().duration_since(since).as_secs() > LONGEST_LISTING
+        let longest = if rule.may_change_its_mind() { LONGEST_LISTING } else { LONGEST_SWEEP };
+        self.clock.now().duration_since(since).as_secs() > longest
     }
 
     fn claim(&self) -> Claim {
@@ -625,6 +675,12 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     }
 
     async fn save(&self, lease: &mut Lease, progress: lease::Progress) -> Result<(), Halt> {
+        self.keep(lease).await?;
+        Ok(lease.save(self.store, self.clock.now(), progress).await?)
+    }
+
+    /// Extends the lease in time, where it ends before the invocation.
+    async fn keep(&self, lease: &mut Lease) -> Result<(), Halt> {
         let now = self.clock.now();
         let ending = lease.until().is_some_and(|until| {
             until < self.deadline && until.duration_since(now).as_secs() < LEASE.as_secs().cast_signed() / 2
@@ -632,7 +688,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         if ending {
             lease.extend(self.store, now, self.claim().until).await?;
         }
-        Ok(lease.save(self.store, now, progress).await?)
+        Ok(())
     }
 
     fn saved(&self, held: &Held<'_, S, C>, upload: Option<UploadState>) -> lease::Progress {
@@ -742,23 +798,28 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             held.cursor.reports.push(report.to_string());
             held.next_report = number + 1;
         }
-        self.clear_plan(held).await;
-        held.cursor.plan.clear();
         Ok(())
     }
 
-    /// Removes the plan, of which the report has every row. Left over, it does no harm.
-    async fn clear_plan(&self, held: &Held<'_, S, C>) {
-        let target = held.sweep.plan_target();
+    /// Removes the plan of a sweep that is done with, of which its reports have every row that matters. Left over, it does
+    /// no harm.
+    async fn clear_plan(&self, sweep: &Sweep<'_, S, C>, cursor: &Cursor) {
+        let target = sweep.plan_target();
         // Behind the last one there may be one of an invocation that was killed before it noted it.
-        let last = held.cursor.plan.last().map_or(0, |file| file.number + 1);
+        let last = cursor.plan.last().map_or(0, |file| file.number + 1);
         let keys: Vec<_> = (1..=last).map(|number| target.key(number)).collect();
         for keys in keys.chunks(1000) {
             let items = keys.iter().map(|key| DeleteItem::any(key));
             if let Err(error) = retrying(|| self.store.delete_batch(self.audit_bucket, items.clone())).await {
-                tracing::warn!(rule = held.sweep.rule.id, %error, "the plan is left over");
+                tracing::warn!(rule = sweep.rule.id, %error, "the plan is left over");
             }
         }
+    }
+
+    /// The same for one that another invocation made, and that is not gone on with.
+    async fn drop_plan(&self, rule: &Rule, progress: &lease::Progress, cursor: &Cursor) {
+        let sweep = self.sweep(rule, (&progress.sweep_id, progress.started_at));
+        self.clear_plan(&sweep, cursor).await;
     }
 }
 
@@ -777,6 +838,16 @@ impl<S: ObjectStore, C: Clock> Held<'_, S, C> {
             self.cursor.reports.push(file.object.to_string());
             self.next_report = file.number + 1;
         }
+    }
+
+    /// The same with the reason why it takes longer than it should, where there is one.
+    fn explained(&self, outcome: Outcome) -> Outcome {
+        let outdated = || {
+            let message = "What an earlier invocation had listed was more than a day old, so that it was listed anew; let \
+                           the sweep go on sooner, as it does every few minutes by a loop or a denser schedule.";
+            Reason::new(OUTDATED, message)
+        };
+        Outcome { reason: outcome.reason.or_else(|| self.anew.then(outdated)), ..outcome }
     }
 
     /// Why the plan must not be carried out.

@@ -4,13 +4,18 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 use shared::object_ref::ObjectRef;
+use shared::outcome::RetryClass;
 use shared::store::{ListOptions, ListedEntry, ListedVersion, ObjectStore, StoreErrorKind, StoreResult};
 
 use super::ranges::{just_before, list_some};
 use crate::decision::Cause;
 use crate::policy::{Rule, Target};
-use crate::report::Row;
+use crate::report::{Action, Row};
 use crate::retry::retrying;
+
+/// After so many pages in which a row did not come, the object itself is asked about: what lies before it may be most of
+/// the bucket.
+const PAGES_FOR_A_ROW: u32 = 2;
 
 /// What stands under a key that a plan names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +39,37 @@ impl<'s, S: ObjectStore> Again<'s, S> {
     pub(super) fn at(store: &'s S, rule: &Rule) -> Self {
         match rule.target() {
             Target::Objects => Self::Objects(Verifier::new(store, &rule.bucket, &rule.prefix)),
-            Target::Versions => Self::Versions(Versions::new(store, &rule.prefix)),
+            Target::Versions => Self::Versions(Versions::new(store, &rule.bucket, &rule.prefix)),
             Target::Uploads => Self::Uploads(store, 0),
         }
+    }
+
+    /// The same for a row of a rule that was another then: of another bucket, prefix or kind.
+    fn follow(&mut self, row: &Row) {
+        let is_within = |bucket: &str, prefix: &str| bucket == &*row.bucket && row.key.starts_with(prefix);
+        let target = target_of(row.action);
+        let reaches = match self {
+            Self::Objects(verifier) => {
+                target == Target::Objects && is_within(&verifier.bucket, &verifier.prefix)
+            }
+            Self::Versions(versions) => {
+                target == Target::Versions && is_within(&versions.bucket, &versions.prefix)
+            }
+            Self::Uploads(..) => target == Target::Uploads,
+        };
+        if reaches {
+            return;
+        }
+        let store = match self {
+            Self::Objects(verifier) => verifier.store,
+            Self::Versions(versions) => versions.store,
+            Self::Uploads(store, _) => store,
+        };
+        *self = match target {
+            Target::Objects => Self::Objects(Verifier::new(store, &row.bucket, "")),
+            Target::Versions => Self::Versions(Versions::new(store, &row.bucket, "")),
+            Target::Uploads => Self::Uploads(store, 0),
+        };
     }
 
     /// Whether what is not found is gone. Where listings are in an order of their own it may have been passed over.
@@ -59,6 +92,7 @@ impl<'s, S: ObjectStore> Again<'s, S> {
 
     /// What became of what the row names.
     pub(super) async fn standing(&mut self, row: &Row) -> StoreResult<Standing> {
+        self.follow(row);
         match self {
             Self::Objects(verifier) => verifier.standing(row).await,
             Self::Versions(versions) => versions.standing(row).await,
@@ -70,22 +104,36 @@ impl<'s, S: ObjectStore> Again<'s, S> {
     }
 }
 
+/// What of a bucket an action is about.
+fn target_of(action: Action) -> Target {
+    match action {
+        Action::Delete | Action::Quarantine => Target::Objects,
+        Action::DeleteVersion => Target::Versions,
+        Action::AbortUpload => Target::Uploads,
+    }
+}
+
 /// Compares rows about versions with the listing of versions, a page at a time.
 pub(super) struct Versions<'s, S> {
     store: &'s S,
+    bucket: String,
     prefix: String,
     page: VecDeque<ListedVersion>,
     /// Where the next page begins, if one was fetched before.
     next: Option<(String, Option<String>)>,
     ended: bool,
     asked: String,
+    /// Whether versions of that key, which were behind us, were let go.
+    let_go: bool,
     requests: u64,
 }
 
 impl<'s, S: ObjectStore> Versions<'s, S> {
-    pub(super) fn new(store: &'s S, prefix: &str) -> Self {
+    pub(super) fn new(store: &'s S, bucket: &str, prefix: &str) -> Self {
+        let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
         let (page, asked) = (VecDeque::new(), String::new());
-        Self { store, prefix: prefix.to_owned(), page, next: None, ended: false, asked, requests: 0 }
+        let (next, ended, let_go) = (None, false, false);
+        Self { store, bucket, prefix, page, next, ended, asked, let_go, requests: 0 }
     }
 
     pub(super) async fn standing(&mut self, row: &Row) -> StoreResult<Standing> {
@@ -93,21 +141,36 @@ impl<'s, S: ObjectStore> Versions<'s, S> {
             (self.next, self.ended) = (None, false);
             self.page.clear();
         }
-        self.asked.clone_from(&row.key);
+        if row.key != self.asked {
+            self.asked.clone_from(&row.key);
+            self.let_go = false;
+        }
+        let before = self.requests;
         loop {
             while self.page.front().is_some_and(|version| version.key < row.key) {
                 self.page.pop_front();
             }
             let mut of_key = self.page.iter().take_while(|version| version.key == row.key);
-            if let Some(version) = of_key.find(|version| Some(&version.version_id) == row.version_id.as_ref())
+            if let Some(at) = of_key.position(|version| Some(&version.version_id) == row.version_id.as_ref())
             {
-                return Ok(compare_version(row, version));
+                // Rows come as versions were listed, and of one key there may be more of them than memory holds.
+                self.let_go |= at > 0;
+                self.page.drain(..at);
+                return Ok(self.page.front().map_or(Standing::Gone, |found| compare_version(row, found)));
             }
             if self.ended || self.page.back().is_some_and(|version| version.key > row.key) {
-                return Ok(Standing::Gone);
+                if !self.let_go {
+                    return Ok(Standing::Gone);
+                }
+                break;
+            }
+            if self.requests - before >= u64::from(PAGES_FOR_A_ROW) {
+                break;
             }
             self.fetch(row).await?;
         }
+        self.requests += 1;
+        version_standing(self.store, row).await
     }
 
     async fn fetch(&mut self, row: &Row) -> StoreResult<()> {
@@ -117,7 +180,7 @@ impl<'s, S: ObjectStore> Versions<'s, S> {
             _ => before,
         };
         self.requests += 1;
-        let page = retrying(|| self.store.list_versions(&row.bucket, &self.prefix, after.clone())).await?;
+        let page = retrying(|| self.store.list_versions(&self.bucket, &self.prefix, after.clone())).await?;
         self.page.extend(page.versions);
         (self.ended, self.next) = (page.next.is_none(), page.next);
         Ok(())
@@ -128,6 +191,26 @@ impl<'s, S: ObjectStore> Versions<'s, S> {
 fn compare_version(row: &Row, version: &ListedVersion) -> Standing {
     let is_idle_marker = row.reason == Cause::IdleMarker.as_str();
     if version.is_latest && !is_idle_marker { Standing::Changed } else { Standing::Same }
+}
+
+/// What became of a version, among all of its key.
+async fn version_standing<S: ObjectStore>(store: &S, row: &Row) -> StoreResult<Standing> {
+    let mut after = None;
+    loop {
+        let page = retrying(|| store.list_versions(&row.bucket, &row.key, after.clone())).await?;
+        let is_meant = |version: &&ListedVersion| {
+            version.key == row.key && Some(&version.version_id) == row.version_id.as_ref()
+        };
+        if let Some(version) = page.versions.iter().find(is_meant) {
+            return Ok(compare_version(row, version));
+        }
+        // Keys that begin with this one come behind it.
+        let is_past = page.versions.last().is_some_and(|version| version.key > row.key);
+        match page.next {
+            Some(next) if !is_past => after = Some(next),
+            _ => return Ok(Standing::Gone),
+        }
+    }
 }
 
 async fn upload_standing<S: ObjectStore>(store: &S, row: &Row) -> StoreResult<Standing> {
@@ -145,12 +228,8 @@ async fn upload_standing<S: ObjectStore>(store: &S, row: &Row) -> StoreResult<St
 
 /// What stands where no listing names it: some stores list in an order of their own, so that it may have been passed
 /// over. Asked of the object itself.
-pub(super) async fn standing_alone<S: ObjectStore>(
-    store: &S,
-    target: Target,
-    row: &Row,
-) -> StoreResult<Standing> {
-    match target {
+pub(super) async fn standing_alone<S: ObjectStore>(store: &S, row: &Row) -> StoreResult<Standing> {
+    match target_of(row.action) {
         Target::Objects => {
             let object = ObjectRef::new(&*row.bucket, &*row.key);
             match retrying(|| store.head(&object)).await {
@@ -163,15 +242,15 @@ pub(super) async fn standing_alone<S: ObjectStore>(
                 Err(error) => Err(error),
             }
         }
-        Target::Versions => Versions::new(store, &row.key).standing(row).await,
+        Target::Versions => version_standing(store, row).await,
         Target::Uploads => upload_standing(store, row).await,
     }
 }
 
 /// Compares rows, best in the order of their keys, with the listing.
 ///
-/// Of what lies between two rows at most a page is listed, so that a sparse plan costs a request per row and
-/// a dense one a request per page.
+/// Of what lies between two rows a page or two is listed, so that a sparse plan costs a few requests per row and a dense
+/// one a request per page.
 pub(super) struct Verifier<'s, S> {
     store: &'s S,
     bucket: String,
@@ -201,6 +280,7 @@ impl<'s, S: ObjectStore> Verifier<'s, S> {
             self.page.clear();
         }
         self.asked.clone_from(&row.key);
+        let mut before = self.requests;
         loop {
             while self.page.front().is_some_and(|entry| entry.key < row.key) {
                 self.page.pop_front();
@@ -209,6 +289,16 @@ impl<'s, S: ObjectStore> Verifier<'s, S> {
                 Some(entry) if entry.key == row.key => return Ok(compare(row, entry)),
                 Some(_) => return Ok(Standing::Gone),
                 None if self.ended => return Ok(Standing::Gone),
+                None if self.requests - before >= u64::from(PAGES_FOR_A_ROW) => {
+                    self.requests += 1;
+                    match standing_alone(self.store, row).await {
+                        // Who may not look at objects goes through what lies before this one.
+                        Err(error) if error.retry_class() == RetryClass::Permanent => {
+                            before = self.requests;
+                        }
+                        standing => return standing,
+                    }
+                }
                 None => self.fetch(&row.key).await?,
             }
         }

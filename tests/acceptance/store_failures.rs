@@ -450,3 +450,35 @@ async fn a_file_that_is_shorter_than_it_was_is_an_error_and_no_shorter_part() {
     let sent = scripted.store.upload_part(&object(), "id", 1, Outgoing::File(waiting)).await;
     assert_eq!(sent.unwrap_err().retry_class(), RetryClass::Retryable);
 }
+
+#[tokio::test]
+async fn a_server_that_reads_over_conditions_is_found_out_once() {
+    let written = || answer("200 OK", &[("etag", "\"9e0b5fe5a0b1ae5fd4ad5ff6e4a2ab3c\"")], "");
+    let of_batch = |inner: &str| {
+        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult>{inner}</DeleteResult>");
+        answer("200 OK", &[], &body)
+    };
+    let refused = "<Error><Key>p</Key><Code>PreconditionFailed</Code><Message>no</Message></Error>";
+    for (inner, holds) in [("<Deleted><Key>p</Key></Deleted>", false), (refused, true)] {
+        let deleted = answer("204 No Content", &[], "");
+        let server = Scripted::start([written(), of_batch(inner), deleted]).await;
+        assert!(server.store.capabilities().conditional_delete);
+        for _ in 0..2 {
+            server.store.probe("audit", "p").await.unwrap();
+            assert_eq!(server.store.capabilities().conditional_delete, holds, "{inner}");
+        }
+        let requests = server.requests();
+        assert_eq!(requests.len(), 3, "{requests:?}");
+        assert!(requests[1].contains("<ETag>"), "{}", requests[1]);
+        assert!(requests[2].starts_with("DELETE /audit/p"), "{}", requests[2]);
+    }
+}
+
+#[tokio::test]
+async fn what_a_busy_server_says_of_conditions_is_asked_again() {
+    let busy = xml_error("503 Slow Down", "SlowDown", "busy");
+    let server = Scripted::start([busy]).await;
+    let error = server.store.probe("audit", "p").await.unwrap_err();
+    assert_eq!(error.retry_class(), RetryClass::Retryable);
+    assert!(server.store.capabilities().conditional_delete);
+}

@@ -295,6 +295,13 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// What this store can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Finds out what [`ObjectStore::capabilities`] can only know by trying, on an object of its own under `key`, where nothing
+    /// may stand, once for a store. Of stores that are known it asks nothing.
+    fn probe(&self, bucket: &str, key: &str) -> impl Future<Output = StoreResult<()>> + Send {
+        let _ = (bucket, key);
+        std::future::ready(Ok(()))
+    }
+
     /// What is known about an object.
     ///
     /// The answer to a HEAD has no body, so that a missing bucket reads [`StoreErrorKind::NotFound`]

@@ -114,6 +114,10 @@ impl<S: ObjectStore> ObjectStore for RecordingStore<S> {
         self.inner.capabilities()
     }
 
+    async fn probe(&self, bucket: &str, key: &str) -> StoreResult<()> {
+        self.inner.probe(bucket, key).await
+    }
+
     async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {
         self.note_object(Operation::Head, object);
         self.inner.head(object).await

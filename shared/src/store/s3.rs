@@ -26,6 +26,7 @@ use super::{
 use crate::credentials::{KeySlot, Keys};
 use crate::env::Environment;
 use crate::object_ref::{ETag, ETagRef, ObjectRef};
+use crate::outcome::RetryClass;
 
 mod attempts;
 mod batch;
@@ -51,6 +52,8 @@ pub struct S3Store {
     client: Arc<OnceCell<Client>>,
     /// Which buckets keep versions, as far as OSS was asked.
     versioned: Arc<Mutex<BTreeMap<String, bool>>>,
+    /// Whether batch deletes hold their conditions, as far as that was tried.
+    holds_conditions: Arc<OnceCell<bool>>,
 }
 
 /// Why OSS is not asked to create only.
@@ -68,7 +71,8 @@ fn written(call: &Call, e_tag: Option<&str>, version_id: Option<&str>) -> StoreR
 impl S3Store {
     /// A store that is reached as `config` says. Nothing is connected yet.
     pub fn new(config: S3Config) -> Self {
-        Self { config, credentials: None, client: Arc::default(), versioned: Arc::default() }
+        let (client, versioned, holds_conditions) = (Arc::default(), Arc::default(), Arc::default());
+        Self { config, credentials: None, client, versioned, holds_conditions }
     }
 
     /// The same with credentials of its own, instead of those that the SDK finds.
@@ -279,6 +283,24 @@ impl S3Store {
         Ok(items.map(in_order).collect())
     }
 
+    /// Whether a batch delete is refused whose condition does not hold: some servers read over it, and delete what they were
+    /// told to keep.
+    async fn try_condition(&self, bucket: &str, key: &str) -> StoreResult<bool> {
+        let object = ObjectRef::new(bucket, key);
+        self.put(&object, bytes::Bytes::from_static(b"probe"), PutOptions::default()).await?;
+        let other = ETagRef::normalised("00000000000000000000000000000000");
+        let item = DeleteItem { key, version_id: None, if_match: other };
+        let answer = self.delete_items(bucket, std::iter::once(item)).await;
+        let held = match answer.and_then(|results| results.into_iter().next().unwrap_or(Ok(()))) {
+            Ok(()) => false,
+            Err(error) if error.retry_class() == RetryClass::Retryable => return Err(error),
+            // Whatever else it says, this is not what it means by a condition.
+            Err(error) => error.kind == StoreErrorKind::PreconditionFailed,
+        };
+        self.delete(&object, None).await?;
+        Ok(held)
+    }
+
     async fn head_output(&self, call: &Call, object: &ObjectRef) -> StoreResult<HeadObjectOutput> {
         let request = self
             .client()
@@ -297,12 +319,20 @@ impl ObjectStore for S3Store {
             Dialect::S3 => {
                 // Behind an endpoint of its own may be any server.
                 let byte_order = self.config.endpoint.is_none();
-                Capabilities { conditional_replace: true, conditional_delete: true, byte_order }
+                let conditional_delete = self.holds_conditions.get().copied().unwrap_or(true);
+                Capabilities { conditional_replace: true, conditional_delete, byte_order }
             }
             Dialect::Oss => {
                 Capabilities { conditional_replace: false, conditional_delete: false, byte_order: true }
             }
         }
+    }
+
+    async fn probe(&self, bucket: &str, key: &str) -> StoreResult<()> {
+        if self.config.dialect != Dialect::S3 || self.config.endpoint.is_none() {
+            return Ok(());
+        }
+        self.holds_conditions.get_or_try_init(|| self.try_condition(bucket, key)).await.map(|_| ())
     }
 
     async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {

@@ -13,6 +13,10 @@ impl<S: ObjectStore> ObjectStore for Arc<S> {
         S::capabilities(self)
     }
 
+    async fn probe(&self, bucket: &str, key: &str) -> StoreResult<()> {
+        S::probe(self, bucket, key).await
+    }
+
     async fn head(&self, object: &ObjectRef) -> StoreResult<ObjectMeta> {
         S::head(self, object).await
     }

@@ -44,6 +44,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             let message = "The rule is about uploads or versions, which nobody can list for it; sweep it by a schedule.";
             return Err(Halt::permanent("not-for-batches", message));
         }
+        if self.mode == Mode::Apply {
+            self.probe().await?;
+        }
         self.check_conditions(rule)?;
         let report_name = format!("{}.{}", rule.id, name_of(&entries, self.mode));
         let mut sweep = self.sweep(rule, (self.sweep_id, self.started_at));

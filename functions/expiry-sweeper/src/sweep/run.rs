@@ -261,8 +261,10 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
     // ------------------------------------------------------------------------------------------ apply
 
     async fn apply(&'a self, rule: &'a Rule) -> Result<RuleEnd, Halt> {
-        self.check_conditions(rule)?;
-        let mut lease = match lease::acquire(self.store, self.audit_bucket, &rule.id, &self.claim()).await? {
+        let claim = self.claim();
+        let (probed, acquired) =
+            futures::join!(self.probe(), lease::acquire(self.store, self.audit_bucket, &rule.id, &claim));
+        let mut lease = match acquired? {
             Acquisition::Acquired(lease) => lease,
             Acquisition::AlreadyRunning { holder, until } => {
                 let message = format!("{holder} is sweeping the rule, until {until} at the latest.");
@@ -270,7 +272,12 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 return Ok(RuleEnd::without_sweep(outcome, true));
             }
         };
-        match self.apply_with(rule, &mut lease).await {
+        let allowed = probed.and_then(|()| self.check_conditions(rule));
+        let applied = match allowed {
+            Ok(()) => self.apply_with(rule, &mut lease).await,
+            Err(halt) => Err(halt),
+        };
+        match applied {
             Ok((held, reached)) => self.conclude(held, reached, *lease).await,
             Err(halt) => {
                 // What was saved last stands, so that the next one finds out what this one did.
@@ -281,6 +288,12 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                 Err(halt)
             }
         }
+    }
+
+    /// Finds out whether the store deletes on a condition, where that is not known of it.
+    pub(super) async fn probe(&self) -> Result<(), Halt> {
+        let key = format!("sweeps/state/_probe.{:016x}", fastrand::u64(..));
+        Ok(retrying(|| self.store.probe(self.audit_bucket, &key)).await?)
     }
 
     /// Refuses a rule that needs conditions where there are none, and says so where it does without.

@@ -84,10 +84,19 @@ pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
             _ => {}
         }
     }
-    if let Some(known) = infer::get(bytes).filter(|known| known.matcher_type() != infer::MatcherType::Text) {
+    let known = infer::get(bytes)
+        .filter(|known| known.matcher_type() != infer::MatcherType::Text && !is_decided(known.mime_type()));
+    if let Some(known) = known {
         return Some(named(known.mime_type(), known.extension()));
     }
     markup(bytes)
+}
+
+/// Whether a type was decided before the library is asked. It takes three letters for a GIF, four bytes for a PNG,
+/// and `WEBP` behind anything for a WebP: a script can begin with each of them, and no browser shows that as a
+/// picture.
+fn is_decided(essence: &str) -> bool {
+    matches!(essence, "image/jpeg" | "image/png" | "image/gif" | "image/webp")
 }
 
 /// The name for what the library knows.
@@ -191,6 +200,15 @@ mod tests {
         assert_eq!(sniff(b"\x89PNG\r\n\x1a\nrest"), Some(MediaType::Png));
         assert_eq!(sniff(b"GIF89arest"), Some(MediaType::Gif));
         assert_eq!(sniff(b"RIFF\x10\0\0\0WEBPVP8 "), Some(MediaType::Webp));
+    }
+
+    #[test]
+    fn a_picture_needs_all_of_its_magic_bytes() {
+        assert_eq!(sniff(b"GIF=1;alert(1)//"), None);
+        assert_eq!(sniff(b"\x89PNG=1;alert(1)//"), None);
+        assert_eq!(sniff(b"alert(1)WEBP;"), None);
+        // What it really is comes to light.
+        assert_eq!(sniff(b"<html>  WEBP<script>"), Some(MediaType::Html));
     }
 
     #[test]

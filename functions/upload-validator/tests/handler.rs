@@ -313,6 +313,19 @@ async fn a_declared_type_that_lies_has_its_own_sentence() {
 }
 
 #[tokio::test]
+async fn a_list_of_declared_types_is_no_declared_type() {
+    for declared in ["image/png;, text/html", "image/png, text/html", "png"] {
+        let memory = store();
+        let object = ObjectRef::new("files", KEY);
+        let options = PutOptions { content_type: Some(declared.into()), ..PutOptions::default() };
+        let put = memory.put(&object, png(1), options).await.unwrap();
+        let event = event(&object.key, png(1).len() as u64, put.e_tag.as_str());
+        let outcome = outcome(memory, config(&[("TICKET_REQUIRED", "false")]), &event).await;
+        assert_eq!(codes(&outcome), ["type-mismatch"], "{declared}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_event_alone_decides_is_not_read() {
     let tag = "5d41402abc4b2a76b9719d911017c592";
     let catalogs = r#"{"version": 1, "catalogs": {"tempcato": {"max_size": 10}}}"#;

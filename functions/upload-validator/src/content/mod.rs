@@ -164,7 +164,9 @@ pub fn mismatches(content: Content, names: &Names<'_>) -> Vec<Reason> {
         let promised = extension.name();
         mismatch(format!("The extension .{shown} says {promised}, but the content is {found}."));
     }
-    if !declared.is_kept_by(content) {
+    if matches!(declared, Promise::Unreadable) {
+        mismatch("The declared Content-Type is not one media type; browsers would guess.".to_owned());
+    } else if !declared.is_kept_by(content) {
         let shown = types::essence_of(names.declared.unwrap_or_default());
         mismatch(format!("The declared Content-Type is {shown:.60}, but the content is {found}."));
     }

@@ -143,7 +143,7 @@ static KINDS: &[Kind] = &[
         ],
     ),
     kind("HTML", &["html", "htm", "xhtml"], &["text/html", "application/xhtml+xml"]),
-    kind("XML", &["xml"], &["text/xml", "application/xml"]),
+    kind("XML", &["xml"], &["text/xml", "application/xml", "text/xsl"]),
 ];
 
 /// Extensions of plain text in which markup does not belong.
@@ -198,6 +198,10 @@ pub(super) enum Promise {
     Text(bool),
     /// A picture, a sound or a film of a kind that is not known here.
     Family(&'static str),
+    /// A type that is not known here, and is no text.
+    Unlisted,
+    /// What cannot be told: no media type, or several.
+    Unreadable,
     /// Nothing.
     Nothing,
 }
@@ -214,10 +218,15 @@ pub(super) fn of_extension(extension: &str) -> Promise {
 }
 
 /// What a declared `Content-Type` promises. The types that tools send when nobody chose one promise nothing.
+///
+/// It has to be exactly one media type. Of a list, browsers take the last type that they can read, and in place of
+/// what they cannot read they guess, so that neither tells what they would make of the content.
 pub(super) fn of_declared(declared: &str) -> Promise {
     let essence = essence_of(declared);
     match essence.as_str() {
-        "" | "binary/octet-stream" | "application/octet-stream" | "application/x-www-form-urlencoded" => {
+        "" if declared.trim().is_empty() => return Promise::Nothing,
+        _ if declared.contains(',') || !is_media_type(&essence) => return Promise::Unreadable,
+        "binary/octet-stream" | "application/octet-stream" | "application/x-www-form-urlencoded" => {
             return Promise::Nothing;
         }
         _ => {}
@@ -226,21 +235,36 @@ pub(super) fn of_declared(declared: &str) -> Promise {
         return Promise::Kind(kind);
     }
     match essence.split_once('/') {
+        // Its parts have types of their own, wherever they stand in the content.
+        Some(("multipart", _)) => Promise::Unreadable,
         Some(("text", _))
         | Some((
             "application",
-            "json" | "javascript" | "x-javascript" | "x-ndjson" | "x-yaml" | "yaml" | "sql",
+            "json" | "javascript" | "ecmascript" | "x-javascript" | "x-ndjson" | "ndjson" | "x-yaml" | "yaml"
+            | "toml" | "sql" | "x-sh" | "x-tex" | "x-subrip" | "x-pem-file",
         )) => Promise::Text(true),
+        Some(("application", subtype)) if subtype.ends_with("+json") || subtype.ends_with("+yaml") => {
+            Promise::Text(true)
+        }
         Some(("image", _)) => Promise::Family("image/"),
         Some(("audio", _)) => Promise::Family("audio/"),
         Some(("video", _)) => Promise::Family("video/"),
-        _ => Promise::Nothing,
+        _ => Promise::Unlisted,
     }
 }
 
 /// Type and subtype of a `Content-Type`, in lower case, without its parameters.
 pub(super) fn essence_of(declared: &str) -> String {
-    declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let essence = declared.split(';').next().unwrap_or_default();
+    essence.trim_matches([' ', '\t', '\r', '\n']).to_ascii_lowercase()
+}
+
+/// Whether this is a type and a subtype, each a token (RFC 9110, 5.6.2).
+fn is_media_type(essence: &str) -> bool {
+    let is_token = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    essence.split_once('/').is_some_and(|(family, subtype)| is_token(family) && is_token(subtype))
 }
 
 fn of_essence(essence: &str) -> Option<&'static Kind> {
@@ -249,7 +273,9 @@ fn of_essence(essence: &str) -> Option<&'static Kind> {
         let zipped = essence.ends_with("+zip")
             || essence.starts_with("application/vnd.openxmlformats-officedocument.")
             || essence.starts_with("application/vnd.oasis.opendocument.");
-        KINDS.iter().find(|kind| zipped && kind.name == "ZIP")
+        // Whatever ends in this is XML to a browser, scripts and all.
+        let xml = essence.ends_with("+xml");
+        KINDS.iter().find(|kind| zipped && kind.name == "ZIP" || xml && kind.name == "XML")
     })
 }
 
@@ -262,6 +288,8 @@ impl Promise {
             Self::Family("image/") => "a picture",
             Self::Family("audio/") => "a sound",
             Self::Family(_) => "a film",
+            Self::Unlisted => "another type",
+            Self::Unreadable => "no type",
             Self::Nothing => "anything",
         }
     }
@@ -273,14 +301,17 @@ impl Promise {
                 kind.essences.iter().any(|essence| essence.starts_with("image/")) && kind.name != "ZIP"
             }
             Self::Family(family) => family == "image/",
-            Self::Text(_) | Self::Nothing => false,
+            Self::Text(_) | Self::Unlisted | Self::Unreadable | Self::Nothing => false,
         }
     }
 
     /// Whether `content` is what was promised, as far as its leading bytes can tell.
     pub(super) fn is_kept_by(self, content: Content) -> bool {
         match (self, content) {
+            (Self::Unreadable, _) => false,
             (Self::Nothing, _) | (Self::Text(_), Content::Text) => true,
+            // Text is recognised by nothing, so that only a name which means text says what it is.
+            (Self::Unlisted, content) => content != Content::Text,
             (Self::Kind(promised), Content::Known(_)) => {
                 content.kind().is_some_and(|found| std::ptr::eq(found, promised))
             }
@@ -396,6 +427,67 @@ mod tests {
         {
             assert!(!of_declared(declared).is_kept_by(jpeg), "{declared}");
         }
+    }
+
+    #[test]
+    fn a_declared_type_that_browsers_read_otherwise_is_kept_by_nothing() {
+        let contents =
+            [Content::Known(MediaType::Png), Content::Known(MediaType::Html), Content::Text, Content::Binary];
+        for declared in [
+            "image/png;, text/html",
+            "image/png, text/html",
+            "image/png,",
+            ",image/png",
+            "image",
+            "image/",
+            "/png",
+            "image/png/x",
+            "image /png",
+            "image/p(ng)",
+            "\u{a0}image/png",
+            "; charset=utf-8",
+            "multipart/x-mixed-replace; boundary=x",
+        ] {
+            for content in contents {
+                assert!(!of_declared(declared).is_kept_by(content), "{declared} {content:?}");
+            }
+            assert_eq!(effective(Content::Text, None, Some(declared)).as_deref(), Some("text/plain"));
+        }
+    }
+
+    #[test]
+    fn every_type_that_ends_in_xml_is_xml() {
+        for declared in ["application/mathml+xml", "application/rss+xml", "image/unheard+xml", "text/xsl"] {
+            let promise = of_declared(declared);
+            assert_eq!(promise.name(), "XML", "{declared}");
+            assert!(promise.is_kept_by(Content::Known(MediaType::Xml)), "{declared}");
+            assert!(!promise.is_kept_by(Content::Known(MediaType::Jpeg)), "{declared}");
+            assert!(!promise.is_kept_by(Content::Binary), "{declared}");
+        }
+        assert_eq!(of_declared("image/svg+xml").name(), "SVG");
+        assert_eq!(of_declared("application/xhtml+xml").name(), "HTML");
+    }
+
+    #[test]
+    fn text_is_declared_as_text_or_not_at_all() {
+        for declared in [
+            "",
+            "binary/octet-stream",
+            "application/octet-stream",
+            "text/x-anything",
+            "application/json",
+            "application/geo+json",
+            "application/javascript",
+            "application/xml",
+        ] {
+            assert!(of_declared(declared).is_kept_by(Content::Text), "{declared}");
+        }
+        for declared in
+            ["application/x-unheard", "application/vnd.unheard", "chemical/x-pdb", "image/unheard"]
+        {
+            assert!(!of_declared(declared).is_kept_by(Content::Text), "{declared}");
+        }
+        assert!(of_declared("application/x-unheard").is_kept_by(Content::Binary));
     }
 
     #[test]

@@ -163,7 +163,9 @@ fn markup(bytes: &[u8]) -> Option<MediaType> {
         "html", "head", "body", "script", "iframe", "h1", "div", "font", "table", "a", "style", "title", "b",
         "br", "p", "img", "form", "meta",
     ];
-    if name == "svg" || name.ends_with(":svg") {
+    // A prefix may hold other characters than the names of HTML.
+    let whole = tag.split(|c: char| c.is_whitespace() || "/>".contains(c)).next().unwrap_or_default();
+    if whole.rsplit(':').next().is_some_and(|name| name.eq_ignore_ascii_case("svg")) {
         Some(MediaType::Svg)
     } else if HTML.contains(&name.as_str()) {
         Some(MediaType::Html)
@@ -229,6 +231,7 @@ mod tests {
             "\u{feff}  <?xml version='1.0'?><!-- hi --><svg/>",
             "<!DOCTYPE svg PUBLIC 'x'><svg/>",
             "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'b'>]><s:svg/>",
+            "<p.q:svg xmlns:p.q='http://www.w3.org/2000/svg'/>",
         ] {
             assert_eq!(sniff(svg.as_bytes()), Some(MediaType::Svg), "{svg}");
         }

@@ -193,14 +193,15 @@ pub(super) fn in_svg(bytes: &[u8], whole: bool) -> Vec<Finding> {
     if !whole {
         return vec!["is an SVG too large to be searched for scripts".to_owned()];
     }
-    let text = plain(bytes);
-    let mut findings = Vec::new();
+    let source = decoded(bytes).to_ascii_lowercase();
+    let text = resolved(&source);
+    let mut findings = prologue(&source);
     const ELEMENTS: [&str; 7] =
         ["script", "foreignobject", "iframe", "object", "embed", "handler", "listener"];
     for element in ELEMENTS {
         let named = |tag: &str| {
-            let name: &str =
-                tag.split(|c: char| !(c.is_alphanumeric() || ":-_".contains(c))).next().unwrap_or("");
+            // A prefix may be written with more characters than are worth a list.
+            let name: &str = tag.split(|c: char| c.is_whitespace() || "/>".contains(c)).next().unwrap_or("");
             name.rsplit(':').next() == Some(element)
         };
         if text.split('<').skip(1).any(named) {
@@ -228,22 +229,69 @@ pub(super) fn in_svg(bytes: &[u8], whole: bool) -> Vec<Finding> {
     findings
 }
 
-/// The text of an SVG in lower case, in whatever encoding a browser would guess, with numeric references
-/// resolved.
-fn plain(bytes: &[u8]) -> String {
+/// What makes the text of an SVG, in lower case, another one than it reads as: an encoding that hides its letters,
+/// and declarations that put text, attributes or entities into it.
+fn prologue(text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let declaration = text.trim_start_matches('\u{feff}').trim_start().strip_prefix("<?xml");
+    let declaration = declaration.and_then(|rest| rest.split("?>").next()).unwrap_or_default();
+    if let Some((_, rest)) = declaration.split_once("encoding") {
+        let name = rest.trim_start().trim_start_matches('=').trim_start();
+        let name = name.split(|c: char| c.is_whitespace() || "\"'".contains(c)).nth(1).unwrap_or_default();
+        if !["utf-8", "utf8", "utf-16", "us-ascii", "ascii"].contains(&name) {
+            findings.push(format!("is an SVG in an encoding that can hide scripts ({name:.40})"));
+        }
+    }
+    // ISO-2022-JP, which a browser may also guess: what stands between two escapes is no part of a word.
+    if text.contains('\u{1b}') {
+        findings.push("is an SVG with escape characters that can hide scripts".to_owned());
+    }
+    for rest in text.split("<!doctype").skip(1) {
+        let declared = document_type(rest);
+        if declared.ends_with('[') {
+            findings.push("is an SVG with declarations of its own (<!DOCTYPE […]>)".to_owned());
+        } else if declared.contains("xhtml") || declared.contains("mathml") {
+            // By these public names browsers know all entities of HTML, &colon; and &Tab; among them.
+            findings.push("is an SVG with the entities of HTML (<!DOCTYPE>)".to_owned());
+        }
+    }
+    findings
+}
+
+/// A document type declaration from behind its first word to its end, or to the bracket that opens its internal
+/// subset; in quotes both are letters like others.
+fn document_type(rest: &str) -> &str {
+    let mut quote = None;
+    for (at, c) in rest.char_indices() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '>') => return &rest[..=at],
+            (Some(open), c) if open == c => quote = None,
+            _ => {}
+        }
+    }
+    rest
+}
+
+/// The text of an SVG, in whatever encoding a browser would guess.
+fn decoded(bytes: &[u8]) -> String {
     let wide = |pair: fn([u8; 2]) -> u16, from: usize| {
         let units = bytes[from..].chunks_exact(2).map(|c| pair([c[0], c[1]]));
         char::decode_utf16(units).map(|c| c.unwrap_or('\u{fffd}')).collect::<String>()
     };
-    let text = match bytes {
+    match bytes {
         [0xff, 0xfe, ..] => wide(u16::from_le_bytes, 2),
         [0xfe, 0xff, ..] => wide(u16::from_be_bytes, 2),
         [b'<', 0, ..] => wide(u16::from_le_bytes, 0),
         [0, b'<', ..] => wide(u16::from_be_bytes, 0),
         _ => String::from_utf8_lossy(bytes).into_owned(),
-    };
+    }
+}
+
+/// Text with its numeric references resolved, in lower case.
+fn resolved(text: &str) -> String {
     let mut resolved = String::with_capacity(text.len());
-    let mut rest = text.as_str();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once("&#") {
         resolved.push_str(before);
         let end = after.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len());
@@ -436,6 +484,22 @@ pub(super) mod tests {
             ("<svg><set attributeName=\"onmouseover\" to='x'/></svg>", "animation"),
             ("<!DOCTYPE svg [<!ENTITY a 'b'>]><svg>&a;</svg>", "<!ENTITY>"),
             ("<?xml-stylesheet href='x'?><svg/>", "<?xml-stylesheet>"),
+            ("<svg xmlns:p.q='http://www.w3.org/2000/svg'><p.q:script/></svg>", "<script>"),
+            ("<svg xmlns:\u{b7}='http://www.w3.org/2000/svg'><a\u{b7}b:script\n/></svg>", "<script>"),
+            ("<!DOCTYPE svg [<!ATTLIST svg onload CDATA 'x'>]><svg/>", "<!DOCTYPE […]>"),
+            ("<!DOCTYPE svg SYSTEM 'a>' \n[ ]><svg/>", "<!DOCTYPE […]>"),
+            ("<!DOCTYPE svg SYSTEM \"a&#34;b\" [ ]><svg c='\"'/>", "<!DOCTYPE […]>"),
+            (
+                "<!DOCTYPE svg PUBLIC '-//W3C//DTD XHTML 1.0 Strict//EN' ''><svg><a href='javascript&colon;x'/></svg>",
+                "entities of HTML",
+            ),
+            (
+                "<?xml version='1.0' encoding='ISO-2022-JP'?><svg/>",
+                "encoding that can hide scripts (iso-2022-jp)",
+            ),
+            ("<?xml version='1.0' encoding = \"utf-7\"?><svg/>", "encoding that can hide scripts (utf-7)"),
+            ("<?xml version='1.0' encoding='IBM037'?><svg/>", "encoding that can hide scripts"),
+            ("<svg><\u{1b}(Bscript/></svg>", "escape characters"),
         ] {
             let found = in_svg(svg.as_bytes(), true).join("; ");
             assert!(found.contains(name), "{svg}: {found}");
@@ -447,6 +511,15 @@ pub(super) mod tests {
                       <text font-family='x'>description=1</text></svg>";
         assert_eq!(in_svg(honest.as_bytes(), true), Vec::<String>::new());
         assert!(in_svg(honest.as_bytes(), false)[0].contains("too large"));
+        for declared in [
+            "<?xml version='1.0' encoding='UTF-8' standalone='no'?>",
+            "\u{feff}<?xml version=\"1.0\" encoding=\"us-ascii\"?>\n",
+            "<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd'>",
+            "<?xml version='1.0'?><!DOCTYPE svg><!-- [ -->",
+        ] {
+            let text = format!("{declared}<svg encoding='none'/>");
+            assert_eq!(in_svg(text.as_bytes(), true), Vec::<String>::new(), "{declared}");
+        }
     }
 
     proptest! {
@@ -460,7 +533,9 @@ pub(super) mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in "[<a-zA-Z&#x0-9;=/ on'\":é]{0,60}") {
-            let _ = in_svg(text.as_bytes(), true);
+            for before in ["", "<?xml encoding", "<!DOCTYPE "] {
+                let _ = in_svg(format!("{before}{text}").as_bytes(), true);
+            }
             let _ = markup(text.as_bytes());
             let _ = handler(&text.to_ascii_lowercase());
         }

@@ -28,7 +28,7 @@ use crate::verdict::{self, Evidence, Ticket, Verdict};
 mod consequences;
 mod reading;
 
-use consequences::{accept, reject};
+use consequences::{accept, is_open, reject};
 use reading::read;
 
 /// This function's name in logs, metrics and the metadata of what it writes.
@@ -126,8 +126,6 @@ struct Upload {
     sha256: Option<[u8; 32]>,
     /// Whether it may have tags.
     has_tags: bool,
-    /// How many requests it took to read.
-    reads: u64,
 }
 
 impl Upload {
@@ -187,9 +185,11 @@ async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent
         Ok(Some(outcome)) => return Ok(outcome),
         Ok(None) => {}
         // An earlier run may have ended right after its tags landed on the newer upload. Where rejected
-        // uploads stay, these tags might be the last word on it.
+        // uploads stay, or the newer one's own event was over by then, these tags would be the last word on it.
         Err(Stop::Skip(reason))
-            if reason.code == "superseded" && config.reject_action == RejectAction::Tag => {}
+            if reason.code == "superseded"
+                && object.version_id.is_none()
+                && (config.reject_action == RejectAction::Tag || is_open(&deps.store, object).await?) => {}
         Err(stop) => return Err(stop),
     }
     // The verdict on one upload must not stand on another, so whatever stands there now is judged.
@@ -203,10 +203,14 @@ async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent
         sequencer: None,
     };
     for _ in 0..ATTEMPTS {
-        match look(deps, &current).await? {
-            Some(outcome) if outcome.status == Status::Failed => return Ok(outcome),
-            Some(_) => return Err(superseded()),
-            None => {}
+        match look(deps, &current).await {
+            // What is rejected may be gone when its own event comes, so that it is told of here or nowhere.
+            Ok(Some(outcome)) if matches!(outcome.status, Status::Failed | Status::Rejected) => {
+                return Ok(outcome);
+            }
+            Ok(Some(_)) | Err(Stop::Skip(_)) => return Err(superseded()),
+            Ok(None) => {}
+            Err(stop) => return Err(stop),
         }
     }
     let message = format!("{object} is being replaced again and again.");
@@ -257,7 +261,6 @@ fn unread(event: &ObjectEvent, e_tag: &ETag) -> Upload {
         md5: None,
         sha256: None,
         has_tags: true,
-        reads: 0,
     }
 }
 

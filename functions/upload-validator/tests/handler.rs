@@ -46,14 +46,14 @@ async fn an_accepted_upload_is_tagged_and_described() {
 }
 
 #[tokio::test]
-async fn an_accept_costs_three_requests_and_reads_at_most_64_kib() {
+async fn an_accept_costs_three_requests_or_four_and_reads_at_most_64_kib() {
     let small = png(1);
     let large = fixture("rocket.jpg");
     let document = Bytes::from([b"%PDF-1.7\n".as_slice(), &vec![b' '; 1 << 20]].concat());
     use Operation::{Get, Head, PutTags};
     for (key, content, expected) in [
         (KEY, &small, vec![Get, PutTags, Head]),
-        ("bn0m0anw/me.jpg", &large, vec![Get, Get, PutTags]),
+        ("bn0m0anw/me.jpg", &large, vec![Get, Get, PutTags, Head]),
         ("bn0m0anw/cv.pdf", &document, vec![Get, PutTags, Head]),
     ] {
         let memory = store();
@@ -618,6 +618,16 @@ async fn its_own_copies_and_buckets_are_left_alone() {
             (&json!("failed"), &json!("source-is-destination"))
         );
     }
+    // Nor does the name help whoever sends the tag along that opens an upload.
+    let opened = PutOptions {
+        metadata: [("produced-by".to_owned(), "upload-validator".to_owned())].into(),
+        tags: [("upload-status".to_owned(), "accepted".to_owned())].into(),
+        ..PutOptions::default()
+    };
+    let tag = memory.put(&ObjectRef::new("files", KEY), png(1), opened).await.unwrap().e_tag;
+    let judged = outcome(memory.clone(), config(&[]), &event(KEY, png(1).len() as u64, tag.as_str())).await;
+    assert_eq!(codes(&judged), ["ticket-missing"]);
+    assert!(!exists(&memory, "files", KEY).await);
     // Whoever claims to be somebody else's output is judged like everybody.
     let forged = PutOptions {
         metadata: [("produced-by".to_owned(), "me".to_owned())].into(),
@@ -683,6 +693,61 @@ async fn a_fresh_upload_under_the_same_key_is_neither_lost_nor_opened_by_an_old_
                     }
                 }
             }
+        }
+    }
+}
+
+const BAD: Bytes = Bytes::from_static(b"<html><script>1</script>");
+
+/// An upload without a ticket that calls itself the work of these functions, or of nobody.
+async fn put_bad(memory: &MemoryStore, key: &str, produced_by: Option<&str>, tags: Tags) {
+    let metadata = produced_by.map(|name| ("produced-by".to_owned(), name.to_owned()));
+    let options = PutOptions { metadata: metadata.into_iter().collect(), tags, ..PutOptions::default() };
+    memory.put(&ObjectRef::new("files", key), BAD, options).await.unwrap();
+}
+
+async fn is_open(memory: &MemoryStore, key: &str) -> bool {
+    let tags = memory.get_tags(&ObjectRef::new("files", key)).await.unwrap_or_default();
+    tags.get("upload-status").is_some_and(|status| status == "accepted")
+}
+
+#[tokio::test]
+async fn tags_do_not_stay_on_an_upload_that_came_right_before_them() {
+    for (key, old) in [(KEY, png(1)), ("bn0m0anw/me.jpg", fixture("rocket.jpg"))] {
+        for produced_by in [None, Some("upload-validator")] {
+            let memory = store();
+            let old_event = ticketed(&memory, key, &old).await;
+            let rival = memory.clone();
+            // Its own event may be over by the time the tags land: nothing is delivered for it here.
+            let meddled = Meddled::new(memory.clone()).before(move |operation, _| {
+                let rival = rival.clone();
+                Box::pin(async move {
+                    if operation == Operation::PutTags {
+                        put_bad(&rival, key, produced_by, Tags::new()).await;
+                    }
+                    None
+                })
+            });
+            let outcome = outcome(meddled, config(&[]), &old_event).await;
+            assert!(!is_open(&memory, key).await, "{key} {produced_by:?}: {outcome}");
+            // It is in quarantine before its event can tell of it, so that this outcome does.
+            assert_eq!(outcome["status"], "rejected", "{key} {produced_by:?}: {outcome}");
+            assert_eq!(outcome["source"]["e_tag"], hex::encode(Md5::digest(BAD)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn tags_that_a_crash_left_on_a_newer_upload_are_found_by_the_next_delivery() {
+    for action in ["quarantine", "tag", "delete"] {
+        for produced_by in [None, Some("upload-validator")] {
+            let memory = store();
+            let old_event = ticketed(&memory, KEY, &png(1)).await;
+            let tags = Tags::from([("upload-status".into(), "accepted".into())]);
+            put_bad(&memory, KEY, produced_by, tags).await;
+            let outcome = outcome(memory.clone(), config(&[("REJECT_ACTION", action)]), &old_event).await;
+            assert!(!is_open(&memory, KEY).await, "{action} {produced_by:?}: {outcome}");
+            assert_eq!(outcome["status"], "rejected", "{action} {produced_by:?}: {outcome}");
         }
     }
 }

@@ -34,10 +34,7 @@ pub(super) async fn accept<S: ObjectStore, C: Clock>(
     if let Some(expires_at) = verdict.expires_at.filter(|_| verdict.has_retention) {
         tags.push((EXPIRES_TAG, expires_at.to_string()));
     }
-    // Three requests are what an accept may cost. With a large picture's last bytes they are spent; its tags
-    // can then land on an upload that replaced it in the last moment, whose own event puts that right.
-    let is_checked = upload.reads <= 1 || deps.config.reject_action == RejectAction::Tag;
-    if tag(deps, upload, &tags, None, is_checked).await? {
+    if tag(deps, upload, &tags, None).await? {
         return Ok(None);
     }
     let outcome = describe(Outcome::of(Status::Accepted), upload, verdict).with("record", json!(record));
@@ -66,7 +63,7 @@ pub(super) async fn reject<S: ObjectStore, C: Clock>(
     if action == RejectAction::Tag {
         let code = verdict.reasons.first().map(|reason| reason.code.to_owned());
         let tags = [(STATUS_TAG, Status::Rejected.as_str().to_owned())];
-        if tag(deps, upload, &tags, code, true).await? {
+        if tag(deps, upload, &tags, code).await? {
             return Ok(None);
         }
     } else {
@@ -124,14 +121,19 @@ async fn delete<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, upload: &Upload) ->
     }
 }
 
+/// Whether the tag that opens an accepted upload stands on an object, whoever wrote it.
+pub(super) async fn is_open<S: ObjectStore>(store: &S, object: &ObjectRef) -> Result<bool, Stop> {
+    let tags = store.get_tags(object).await.map_err(unless_gone)?;
+    Ok(tags.get(STATUS_TAG).is_some_and(|status| status == Status::Accepted.as_str()))
+}
+
 /// Adds tags to those that the upload has; `reason` only where there is room. Answers whether the upload was
-/// replaced before they landed, as far as that is checked.
+/// replaced before they landed: the event of the newer one may be over by then, so that nobody else would look.
 async fn tag<S: ObjectStore, C: Clock>(
     deps: &Deps<S, C>,
     upload: &Upload,
     ours: &[(&str, String)],
     reason: Option<String>,
-    is_checked: bool,
 ) -> Result<bool, Stop> {
     let standing = if upload.has_tags {
         deps.store.get_tags(&upload.object).await.map_err(unless_gone)?
@@ -156,7 +158,7 @@ async fn tag<S: ObjectStore, C: Clock>(
     if tags != standing {
         deps.store.put_tags(&upload.object, &tags).await.map_err(unless_gone)?;
     }
-    if upload.object.version_id.is_some() || !is_checked {
+    if upload.object.version_id.is_some() {
         return Ok(false);
     }
     let standing = deps.store.head(&upload.object).await.map_err(unless_gone)?;

@@ -13,6 +13,7 @@ use shared::store::{
 };
 use shared::ticket::{self, Claims, Facts};
 
+use super::consequences::is_open;
 use super::{Deps, FUNCTION, Stop, Upload, unless_gone};
 use crate::content::{self, BUDGET, HOP, Header, LEADING, MAX_HOPS, Seen};
 use crate::verdict::{self, Ticket};
@@ -38,13 +39,15 @@ pub(super) async fn read<S: ObjectStore, C: Clock>(
             if head.size > 0 {
                 return Err(error.into());
             }
-            return with_ticket(deps, event, head, None, 2).await;
+            return with_ticket(deps, event, head, None).await;
         }
         found => found.map_err(unless_gone)?,
     };
     let head = found.meta.clone();
-    let producer = head.metadata.get(PRODUCED_BY);
-    if producer.is_some_and(|name| PRODUCERS.contains(&name.as_str())) {
+    let is_ours = head.metadata.get(PRODUCED_BY).is_some_and(|name| PRODUCERS.contains(&name.as_str()));
+    // Metadata are the client's words. What they protect from being judged must be read by nobody, whether the client
+    // sent the tag along or the tag of an upload that was replaced landed on it.
+    if is_ours && !(may_have_tags(deps, &head) && is_open(&deps.store, &event.object).await?) {
         return Err(Stop::Skip(Reason::new("own-output", "The object was written by these functions.")));
     }
     let mut seen = Seen { leading: found.bytes(leading).await?, size: head.size, ..Seen::default() };
@@ -52,7 +55,13 @@ pub(super) async fn read<S: ObjectStore, C: Clock>(
         // The event's size was another one; what is left of the budget is for the last bytes.
         seen.leading.truncate(usize::try_from(LEADING).unwrap_or(usize::MAX));
     }
-    with_ticket(deps, event, head, Some(seen), 1).await
+    with_ticket(deps, event, head, Some(seen)).await
+}
+
+/// Whether an object that was read by a GET may have tags: a GET counts them, and says nothing where there are
+/// none; OSS, which is known by the conditions that it lacks, need not.
+fn may_have_tags<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, head: &ObjectMeta) -> bool {
+    !deps.store.capabilities().conditional_delete || head.tag_count.is_some_and(|count| count > 0)
 }
 
 async fn with_ticket<S: ObjectStore, C: Clock>(
@@ -60,36 +69,29 @@ async fn with_ticket<S: ObjectStore, C: Clock>(
     event: &ObjectEvent,
     head: ObjectMeta,
     seen: Option<Seen>,
-    reads: u64,
 ) -> Result<Upload, Stop> {
     let version = head.version_id.clone().filter(|version| version != "null");
     let mut upload = Upload {
         object: event.object.clone().at_version(event.object.version_id.clone().or(version)),
         e_tag: head.e_tag.clone(),
-        // A GET counts the tags, and says nothing where there are none; a HEAD need not, nor need OSS, which is
-        // known by the conditions that it lacks.
-        has_tags: seen.is_none()
-            || !deps.store.capabilities().conditional_delete
-            || head.tag_count.is_some_and(|count| count > 0),
+        // A HEAD counts no tags.
+        has_tags: seen.is_none() || may_have_tags(deps, &head),
         ticket: Some(ticket_of(deps, &head).await?),
         md5: head.e_tag.md5_hint(),
         sha256: None,
         head: Some(head),
         seen: None,
-        reads,
     };
     if let Some(mut seen) = seen {
-        let further = see_further(&deps.store, &upload, &mut seen).await?;
-        upload.reads += further;
+        see_further(&deps.store, &upload, &mut seen).await?;
         digest(deps, event, &mut upload, &seen).await?;
         upload.seen = Some(seen);
     }
     Ok(upload)
 }
 
-/// Reads further windows of an upload where its first bytes leave something open, within the budget, and answers how
-/// many requests that took.
-async fn see_further<S: ObjectStore>(store: &S, upload: &Upload, seen: &mut Seen) -> Result<u64, Stop> {
+/// Reads further windows of an upload where its first bytes leave something open, within the budget.
+async fn see_further<S: ObjectStore>(store: &S, upload: &Upload, seen: &mut Seen) -> Result<(), Stop> {
     let mut reads = 0;
     while let (Header::Beyond(at), true) = (seen.header(), reads < MAX_HOPS) {
         let window = window(store, upload, at..(at + HOP).min(seen.size)).await?;
@@ -100,9 +102,8 @@ async fn see_further<S: ObjectStore>(store: &S, upload: &Upload, seen: &mut Seen
         let left = BUDGET - seen.leading.len() as u64 - reads * HOP;
         let start = seen.size.saturating_sub(left).max(seen.leading.len() as u64);
         seen.tail = window(store, upload, start..seen.size).await?;
-        reads += 1;
     }
-    Ok(reads)
+    Ok(())
 }
 
 async fn window<S: ObjectStore>(
@@ -153,7 +154,6 @@ async fn digest<S: ObjectStore, C: Clock>(
     let options = GetOptions { range: None, if_match: upload.condition() };
     let whole = deps.store.get(&upload.object, options).await.map_err(unless_gone)?;
     let (md5, sha256) = hash(whole).await?;
-    upload.reads += 1;
     (upload.md5, upload.sha256) = (Some(md5), Some(sha256));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The verdict on an upload: a function of what is known about it, and nothing else.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use shared::event::{Change, Creation, ObjectEvent};
 use shared::outcome::Reason;
 use shared::store::ObjectMeta;
@@ -35,6 +35,9 @@ pub const CODES: [&str; 22] = [
     "unsupported-type",
     "undecodable",
 ];
+
+/// How far the event's time of an upload and the object's are apart at most.
+const SAME_UPLOAD: SignedDuration = SignedDuration::from_secs(2);
 
 /// What uploads are held against.
 #[derive(Debug, Clone)]
@@ -126,7 +129,7 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp, policy: &Policy) -> Verdic
     let Evidence { event, head, seen, .. } = *evidence;
     let (placed, limits) = place(event, policy);
     let size = head.map(|head| head.size).or(event.size);
-    let created_at = event.time.or(head.map(|head| head.last_modified)).unwrap_or(now);
+    let created_at = created_at(event, head).unwrap_or(now);
     let claims = match evidence.ticket {
         Some(Ticket::Authentic(claims)) => Some(claims.as_ref()),
         _ => None,
@@ -188,6 +191,19 @@ pub fn judge(evidence: &Evidence<'_>, now: Timestamp, policy: &Policy) -> Verdic
         media_type,
         dimensions,
     }
+}
+
+/// When what is judged was created. That is the event's time, because a store may say when an upload in parts began.
+/// But the same bytes can be uploaded again before their first event comes: nothing but its time tells the newer
+/// object then, and its ticket is held against that. Both times are the store's, and within two seconds of one another
+/// for one upload: an object's is in whole seconds, and an event is written a moment before or after.
+fn created_at(event: &ObjectEvent, head: Option<&ObjectMeta>) -> Option<Timestamp> {
+    let standing = head.map(|head| head.last_modified);
+    let is_newer = |told: Timestamp| {
+        event.object.version_id.is_none()
+            && standing.is_some_and(|standing| standing.duration_since(told) > SAME_UPLOAD)
+    };
+    event.time.filter(|told| !is_newer(*told)).or(standing)
 }
 
 /// The catalog of the upload, and what is accepted there, or at least anywhere.

@@ -697,6 +697,44 @@ async fn a_fresh_upload_under_the_same_key_is_neither_lost_nor_opened_by_an_old_
     }
 }
 
+/// The same bytes come again under a newer ticket, and then the event of the first upload, late.
+#[tokio::test]
+async fn a_late_event_of_the_same_bytes_does_not_condemn_the_newer_upload() {
+    let seconds = now().as_second();
+    let mut claims = claims(KEY);
+    claims["nbf"] = json!(seconds - 1);
+    let memory = store();
+    let newer = upload(&memory, KEY, &png(1), Some(&ticket(&claims))).await;
+    assert_eq!(outcome(memory.clone(), config(&[]), &newer).await["status"], "accepted");
+    for (late, created_at) in [
+        ("2026-11-01T11:00:00Z", NOW),
+        ("2026-11-01T11:59:57.999Z", NOW),
+        // The same upload: a store's times are not that exact.
+        ("2026-11-01T11:59:59Z", "2026-11-01T11:59:59Z"),
+    ] {
+        let mut event = newer.clone();
+        event["Records"][0]["eventTime"] = json!(late);
+        let outcome = outcome(memory.clone(), config(&[]), &event).await;
+        assert_eq!((&outcome["status"], &outcome["created_at"]), (&json!("accepted"), &json!(created_at)));
+        assert!(is_open(&memory, KEY).await);
+    }
+    // A ticket that was over by the time of what stands there does not hold for it.
+    claims["exp"] = json!(seconds);
+    let memory = store();
+    let mut event = upload(&memory, KEY, &png(1), Some(&ticket(&claims))).await;
+    event["Records"][0]["eventTime"] = json!("2026-11-01T11:00:00Z");
+    assert_eq!(codes(&outcome(memory, config(&[]), &event).await), ["ticket-expired"]);
+}
+
+#[tokio::test]
+async fn a_version_is_as_old_as_its_event_says() {
+    let memory = store().with_versioned_bucket("files");
+    let mut event = ticketed(&memory, KEY, &png(1)).await;
+    event["Records"][0]["eventTime"] = json!("2026-11-01T11:00:00Z");
+    let outcome = outcome(memory, config(&[]), &event).await;
+    assert_eq!(outcome["created_at"], "2026-11-01T11:00:00Z");
+}
+
 const BAD: Bytes = Bytes::from_static(b"<html><script>1</script>");
 
 /// An upload without a ticket that calls itself the work of these functions, or of nobody.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use shared::clock::Clock;
 use shared::event::{self, Content, Delivery, Envelope};
 use shared::outcome::{Outcome, Reason, RetryClass, Status};
@@ -16,9 +17,9 @@ use shared::telemetry::{self, Metric};
 
 use crate::cdn::Cdn;
 use crate::config::{Config, PolicySource};
-use crate::policy::{Mode, Policy, Rule};
+use crate::policy::{Mode, Policy, Rule, Target};
 use crate::retry::retrying;
-use crate::sweep::{Ending, Moment, Progress, Request, RuleEnd, Sizes, Tally, Unwatched};
+use crate::sweep::{ALREADY_RUNNING, Ending, Moment, Progress, Request, RuleEnd, Sizes, Tally, Unwatched};
 
 mod pass;
 
@@ -168,13 +169,11 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         payload: &Value,
         (invocation, ending): (&Invocation, Ending),
     ) -> Result<Vec<RuleEnd>, Unusable> {
-        // EventBridge Scheduler writes its detail as text.
-        let parsed = payload.as_str().map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
-        let wanted = parsed.as_ref().unwrap_or(payload).get("rule").cloned();
+        let wanted = wanted(payload)?;
         let policy = self.policy().await?;
         let mode = self.mode(&policy);
         let rules: Vec<&Rule> = match &wanted {
-            None | Some(Value::Null) => policy.rules.iter().collect(),
+            None => policy.rules.iter().collect(),
             Some(name) => vec![known(&policy, name)?],
         };
         let is_whole = rules.len() == policy.rules.len();
@@ -202,7 +201,10 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             if !end.goes_on && !end.outcome.is_retryable() {
                 pass.note(&rule.id, &end.outcome);
             } else {
-                only_failures &= end.outcome.is_retryable();
+                // Who sweeps a rule for long does not keep the others from their turn.
+                let is_busy =
+                    end.outcome.reason.as_ref().is_some_and(|reason| reason.code == ALREADY_RUNNING);
+                only_failures &= end.outcome.is_retryable() || is_busy;
             }
             ends.push(end);
         }
@@ -251,12 +253,26 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
         let entries: Vec<_> = entries.collect();
         let malformed = delivery.records.len() - entries.len();
         let now = self.clock.now();
-        let given = input.get("sweep_id").and_then(Value::as_str).filter(|id| is_plain(id));
-        let sweep_id = given.map_or_else(|| sweep_id(now, invocation), str::to_owned);
+        let sweep_id = match input.get("sweep_id") {
+            None | Some(Value::Null) => sweep_id(now, invocation),
+            Some(given) => plain(given).ok_or_else(|| {
+                Unusable::event("bad-sweep-id", "The sweep_id of the BatchInput is no text, or an empty one.")
+            })?,
+        };
         // The day is part of where reports stand, and the time decides what is due; both are those of all attempts.
-        let given =
-            input.get("started_at").and_then(Value::as_str).and_then(|time| time.parse::<Timestamp>().ok());
-        let started_at = given.map_or(now, |time| time.min(now));
+        let started_at = match input.get("started_at") {
+            None | Some(Value::Null) => now,
+            Some(given) => given
+                .as_str()
+                .and_then(|time| time.parse::<Timestamp>().ok())
+                .ok_or_else(|| {
+                    let message = format!(
+                        "The started_at of the BatchInput is {given}; expected a time as RFC 3339 writes it."
+                    );
+                    Unusable::event("bad-started-at", message)
+                })?
+                .min(now),
+        };
         let request = self.request(&policy, (&sweep_id, started_at), (invocation, ending));
         let mut end = request.run_listed(rule, entries).await;
         end.outcome = named(end.outcome, &sweep_id, rule).took(started.elapsed());
@@ -331,9 +347,9 @@ impl<S: ObjectStore, C: Clock, D: Cdn> Deps<S, C, D> {
             invalid(&format_args!("the document is not UTF-8 ({error}); save it as UTF-8"))
         })?;
         let policy = Policy::parse(text, &self.config.audit_bucket).map_err(|error| invalid(&error))?;
-        if let Some(rule) =
-            policy.rules.iter().find(|rule| rule.bucket == object.bucket && rule.covers(&object.key))
-        {
+        if let Some(rule) = policy.rules.iter().find(|rule| {
+            rule.target() == Target::Objects && rule.bucket == object.bucket && rule.covers(&object.key)
+        }) {
             let message =
                 format!("policy-swept: the rule {} would delete the policy itself, {object}", rule.id);
             return Err(Unusable::policy(message));
@@ -404,7 +420,36 @@ fn sweep_id(now: Timestamp, invocation: &Invocation) -> String {
     format!("{}-{unique}", now.strftime("%Y%m%dT%H%M%SZ"))
 }
 
-/// What may become part of a key.
-fn is_plain(id: &str) -> bool {
-    (1..=80).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+/// The rule that is to be swept; `None` for all. What seems to ask for less than everything, and cannot be understood, does
+/// not sweep everything.
+fn wanted(payload: &Value) -> Result<Option<Value>, Unusable> {
+    let bad = |problem: &dyn fmt::Display| {
+        let message = format!("{problem}; expected {{}} for all rules, or {{\"rule\": \"…\"}} for one.");
+        Unusable::event("bad-sweep-input", message)
+    };
+    // EventBridge Scheduler writes its detail as text, and a timer may say whatever a person wrote.
+    let parsed = match payload.as_str().map(str::trim) {
+        Some(text) if text.starts_with('{') => serde_json::from_str(text)
+            .map_err(|error| bad(&format_args!("What the event says is not JSON ({error})")))?,
+        Some(_) => Value::Null,
+        None => payload.clone(),
+    };
+    let Some(fields) = parsed.as_object() else { return Ok(None) };
+    let is_known = |name: &str| name == "rule" || name.eq_ignore_ascii_case("comment");
+    if let Some(name) = fields.keys().find(|name| !is_known(name)) {
+        return Err(bad(&format_args!("The event asks for {name:?}, which a sweep does not know")));
+    }
+    Ok(fields.get("rule").filter(|rule| !rule.is_null()).cloned())
+}
+
+/// A text as it may become part of a key: with a digest behind it where anything had to go, so that two stay two.
+fn plain(given: &Value) -> Option<String> {
+    let id = given.as_str().filter(|id| !id.is_empty())?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if id.len() <= 80 && id.bytes().all(is_plain) {
+        return Some(id.to_owned());
+    }
+    let start = id.bytes().filter(|byte| is_plain(*byte)).take(60).map(char::from);
+    let digest: String = hex::encode(Sha256::digest(id.as_bytes())).chars().take(16).collect();
+    Some(start.chain(['-']).chain(digest.chars()).collect())
 }

@@ -13,6 +13,7 @@ mod overlap;
 mod parse;
 mod pattern;
 mod span;
+mod unique;
 
 pub use span::{MAX_DURATION, parse_duration};
 

@@ -59,6 +59,9 @@ pub use source::Position;
 /// refuses every signature (`RequestTimeTooSkewed`).
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
+/// The code of a rule that somebody else sweeps.
+pub(crate) const ALREADY_RUNNING: &str = "already-running";
+
 /// The code of a clock that is behind the store's.
 const CLOCK_BEHIND: &str = "clock-behind";
 

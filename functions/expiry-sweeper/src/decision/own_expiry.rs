@@ -81,6 +81,11 @@ fn claimed(ticket: &str) -> OwnTime {
     match claims.as_ref().and_then(|claims| claims.get("expires_at")) {
         None | Some(Value::Null) => OwnTime::None,
         Some(Value::Number(seconds)) => numeric_date(seconds).map_or(OwnTime::Unreadable, OwnTime::At),
+        // The validator takes a date as well.
+        Some(Value::String(text)) => {
+            let time = text.parse().ok().filter(is_plausible);
+            time.map_or(OwnTime::Unreadable, OwnTime::At)
+        }
         Some(_) => OwnTime::Unreadable,
     }
 }
@@ -131,6 +136,8 @@ mod tests {
         assert_eq!(read(&[("ticket", &dated)]), at(1_795_240_800));
         assert_eq!(read(&[("ticket", &dated), ("ttl", "1s")]), at(WRITTEN + 1));
         assert_eq!(read(&[("ticket", &ticket(r#"{"expires_at":1700000007.2}"#))]), at(1_700_000_008));
+        let written = ticket(r#"{"expires_at":"2026-11-21T06:00:00Z"}"#);
+        assert_eq!(read(&[("ticket", &written)]), at(1_795_240_800));
         assert_eq!(read(&[("ticket", &ticket(r#"{"exp":1}"#))]), OwnTime::None);
         assert_eq!(read(&[("ticket", "no.ticket")]), OwnTime::None);
     }

@@ -9,7 +9,7 @@ use shared::env::{BUCKET_NAME, bucket_name};
 
 use super::{
     Caps, CdnTarget, Criterion, Globs, Location, Mistake, Mode, OwnExpiry, Policy, PolicyError, Rule,
-    overlap, parse_duration, pattern,
+    overlap, parse_duration, pattern, unique,
 };
 
 /// The age from which a reference list is too old, unless the rule says otherwise.
@@ -32,11 +32,23 @@ impl Policy {
     /// # Errors
     /// Every mistake, with its path.
     pub fn parse(text: &str, audit_bucket: &str) -> Result<Self, PolicyError> {
-        let document = serde_json::from_str(text).map_err(|error| {
+        let (document, twice) = unique::parse(text).map_err(|error| {
             let message = format!("the policy is not JSON: {error}");
             PolicyError(vec![Mistake { path: String::new(), code: "not-json", message }])
         })?;
-        Self::from_value(&document, audit_bucket)
+        let repeated = |path| {
+            let message = "the field is given more than once; keep one of them".to_owned();
+            Mistake { path, code: "duplicate-field", message }
+        };
+        let mut mistakes: Vec<_> = twice.into_iter().map(repeated).collect();
+        match Self::from_value(&document, audit_bucket) {
+            Ok(policy) if mistakes.is_empty() => Ok(policy),
+            Ok(_) => Err(PolicyError(mistakes)),
+            Err(PolicyError(others)) => {
+                mistakes.extend(others);
+                Err(PolicyError(mistakes))
+            }
+        }
     }
 
     /// Reads a policy from parsed JSON.

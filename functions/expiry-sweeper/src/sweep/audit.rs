@@ -1,5 +1,6 @@
 //! The reference list of a rule, and what it names that does not exist.
 
+use jiff::Timestamp;
 use shared::object_ref::{ETag, ObjectRef};
 use shared::store::{ListedEntry, ObjectStore};
 
@@ -54,6 +55,11 @@ impl<'s, S: ObjectStore> Audit<'s, S> {
         let written = self.references.written().as_second();
         let is_known = |entry: &ListedEntry| entry.last_modified.as_second() <= written;
         Ok(entries.iter().zip(marks).map(|(entry, mark)| (mark || is_known(entry)).then_some(mark)).collect())
+    }
+
+    /// When the list was written.
+    pub(super) fn written(&self) -> Timestamp {
+        self.references.written()
     }
 
     /// The listing is at its end.

@@ -1,18 +1,20 @@
 //! Deletes one group of rows, and says of each what became of it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::pin::pin;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use shared::clock::Clock;
-use shared::object_ref::ObjectRef;
+use shared::object_ref::{ETag, ObjectRef};
 use shared::outcome::{Reason, RetryClass};
 use shared::store::{CopyOptions, DeleteItem, ObjectStore, StoreError, StoreErrorKind, StoreResult};
 use tokio::time::Instant;
 
 use super::pace::{InFlight, RowsHeld};
 use super::plan::{HOLD_TAG, LOOKUPS_AT_ONCE};
-use super::verify::{Again, Standing, standing_alone};
+use super::verify::{Again, NULL_VERSION, Standing, is_same_time, null_standing, standing_alone};
 use super::{Halt, Intent, Moment, Sweep, Tally};
 use crate::decision::{Decision, Facts, decide, in_tags};
 use crate::policy::{Criterion, OwnExpiry, Target};
@@ -86,12 +88,14 @@ pub(super) struct Items {
     rows: PackedRows,
     /// One for each row, but for those at the end for which time was over.
     fates: Vec<Fate>,
+    /// The tags of rows that were listed without one, by their keys.
+    tags: BTreeMap<String, ETag>,
 }
 
 impl Items {
     /// `fates` has one for each row.
     pub(super) fn new(rows: PackedRows, fates: Vec<Fate>) -> Self {
-        Self { rows, fates }
+        Self { rows, fates, tags: BTreeMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,8 +117,10 @@ impl Items {
     fn named(&self, index: usize, conditional: bool) -> DeleteItem<'_> {
         let is_version = self.rows.action(index) == Some(Action::DeleteVersion);
         let version_id = self.rows.version_id(index).filter(|_| is_version);
-        let if_match = self.rows.e_tag(index).filter(|_| conditional && version_id.is_none());
-        DeleteItem { key: self.rows.key(index), version_id, if_match }
+        let key = self.rows.key(index);
+        let e_tag = self.rows.e_tag(index).or_else(|| self.tags.get(key).map(ETag::borrowed));
+        let if_match = e_tag.filter(|_| conditional && version_id.is_none());
+        DeleteItem { key, version_id, if_match }
     }
 }
 
@@ -142,7 +148,7 @@ impl Done<'_> {
 
     /// The rows as a report says them, one by one, each with what it adds to the numbers.
     pub(super) fn rows(&self) -> impl Iterator<Item = (Row, Tally)> {
-        let Items { rows, fates } = &self.items;
+        let Items { rows, fates, .. } = &self.items;
         rows.iter().zip(fates).map(|(row, fate)| {
             let (result, error) = match fate {
                 Fate::Deleted => (RowResult::Deleted, None),
@@ -258,7 +264,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Finds out whether what the store refused to delete is under object lock, since some stores give no reason. Where
     /// the first is not, a permission is missing, and nobody asks about the others.
     async fn look_for_locks(&self, items: &mut Items) {
-        let Items { rows, fates } = items;
+        let Items { rows, fates, .. } = items;
         let rows = &*rows;
         let is_locked = async |index: usize| {
             let is_version = rows.action(index) == Some(Action::DeleteVersion);
@@ -325,7 +331,7 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         what: impl AsyncFn(&Row, Fate) -> StoreResult<Fate>,
         moment: Moment,
     ) {
-        let (what, Items { rows, fates }) = (&what, items);
+        let (what, Items { rows, fates, .. }) = (&what, items);
         let rows = &*rows;
         // Nothing to ask about needs no time.
         if !fates.iter().enumerate().any(|(index, fate)| which(rows, index, fate)) {
@@ -386,25 +392,82 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
     /// Where a delete cannot have a condition, looks at the object just before: not the same, but the best.
     async fn check_where_no_condition_can(&self, items: &mut Items) {
         let conditional = self.store.capabilities().conditional_delete;
+        let tags = RefCell::new(BTreeMap::new());
         let unconditional = |rows: &PackedRows, index: usize, fate: &Fate| match fate {
             Fate::Missing(_) => true,
-            Fate::Delete => {
-                rows.action(index) != Some(Action::DeleteVersion)
-                    && (!conditional || rows.e_tag(index).is_none())
+            Fate::Delete if rows.action(index) == Some(Action::DeleteVersion) => {
+                rows.version_id(index) == Some(NULL_VERSION)
             }
+            Fate::Delete => !conditional || rows.e_tag(index).is_none(),
             _ => false,
         };
         let look = async |row: &Row, fate: Fate| {
             if let Fate::Missing(intent) = fate {
                 return Ok(self.look_for(row, intent).await);
             }
-            Ok(match standing_alone(self.store, row).await? {
+            let standing = match row.action {
+                Action::DeleteVersion => null_standing(self.store, row).await?,
+                _ if conditional => {
+                    return Ok(match self.tag_of(row).await? {
+                        Ok(e_tag) => {
+                            tags.borrow_mut().insert(row.key.clone(), e_tag);
+                            Fate::Delete
+                        }
+                        Err(fate) => fate,
+                    });
+                }
+                _ => standing_alone(self.store, row).await?,
+            };
+            Ok(match standing {
                 Standing::Same => Fate::Delete,
                 Standing::Gone => Fate::Gone,
                 Standing::Changed => Fate::Changed,
             })
         };
         self.each(items, unconditional, look, Moment::Check).await;
+        items.tags.append(&mut tags.take());
+    }
+
+    /// The tag of what was listed without one, so that it can be deleted on its condition; or what became of it.
+    async fn tag_of(&self, row: &Row) -> StoreResult<Result<ETag, Fate>> {
+        let object = ObjectRef::new(&*row.bucket, &*row.key);
+        match retrying(|| self.store.head(&object)).await {
+            Ok(meta) if is_same_time(row.last_modified, meta.last_modified) => Ok(Ok(meta.e_tag)),
+            Ok(_) => Ok(Err(Fate::Changed)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Err(Fate::Gone)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Finds out what became of what is to be deleted, where an attempt may have had its effect: since then a client may have
+    /// written the same once more, which another attempt would take for what was listed.
+    async fn look_at_doubtful(&self, items: &mut Items) {
+        if self.rule.target() != Target::Objects {
+            return;
+        }
+        let mut verifier = Again::at(self.store, self.rule);
+        // A store that does not answer is not asked about each.
+        let mut silent = None;
+        for (index, fate) in items.fates.iter_mut().enumerate().filter(|(_, fate)| **fate == Fate::Delete) {
+            let Some(row) = items.rows.get(index) else { continue };
+            if let Some(kind) = silent {
+                *fate = Fate::Unknown(kind);
+                continue;
+            }
+            let standing = match verifier.standing(&row).await {
+                Ok(Standing::Gone) => standing_alone(self.store, &row).await,
+                standing => standing,
+            };
+            *fate = match standing {
+                Ok(Standing::Same) => Fate::Delete,
+                Ok(Standing::Gone) => Fate::Gone,
+                Ok(Standing::Changed) => Fate::Changed,
+                Err(error) => {
+                    silent = Some(error.kind);
+                    Fate::Unknown(error.kind)
+                }
+            };
+        }
     }
 
     async fn delete_batch(&self, items: &mut Items, place: &mut InFlight<'_>) -> Result<(), Halt> {
@@ -414,6 +477,10 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let mut doubtful = false;
         for attempt in 1..=MAX_ATTEMPTS {
             // Before each attempt: since the one before, a client may have written anew what that one deleted.
+            if doubtful && conditional {
+                self.look_at_doubtful(items).await;
+                doubtful = false;
+            }
             self.check_where_no_condition_can(items).await;
             if items.waiting().next().is_none() {
                 return Ok(());

@@ -15,21 +15,22 @@ use futures::StreamExt;
 use jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 use shared::clock::Clock;
-use shared::object_ref::ObjectRef;
 use shared::outcome::{Outcome, Reason, RetryClass, Status};
 use shared::store::{ListedEntry, ObjectStore, StoreError, StoreErrorKind};
 
 use super::act::fates;
 use super::gone::Gone;
-use super::plan::Judged;
 use super::plan_reader::batch_of;
 use super::run::outcome_of;
-use super::verify::Again;
+use super::verify::{Again, Standing, standing_alone};
 use super::{Audit, Cursor, Halt, Intent, Request, RuleEnd, Sweep, Tally};
 use crate::cdn::Cdn;
 use crate::policy::{Criterion, Mode, Rule, Target};
-use crate::report::{ReportTarget, ReportWriter, RowResult, StoredReport};
+use crate::report::{PackedRows, ReportTarget, ReportWriter, Row, RowResult, StoredReport};
 use crate::retry::retrying;
+
+/// So many of a batch may go although its list names nothing of it.
+const FEW: u64 = 100;
 
 const A_DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -51,22 +52,43 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         let report_name = format!("{}.{}", rule.id, name_of(&entries, self.mode));
         let mut sweep = self.sweep(rule, (self.sweep_id, self.started_at));
         let mut target = sweep.target(report_name.clone());
-        let mut reported = self.reported(&target).await?;
-        if reported.reports == 0 {
+        let needs_plan = self.mode == Mode::Apply
+            && matches!(rule.criterion, Criterion::Own { .. } | Criterion::Unreferenced { .. });
+        let mut gone = Gone::of(self.cdn_targets, rule).beside_others();
+        let plans_of = |sweep: &Sweep<'_, S, C>, reports: u32| {
+            sweep.target(format!(
+                "{report_name}.plan{}",
+                if reports == 0 { String::new() } else { reports.to_string() }
+            ))
+        };
+        let mut reported = self.reported(&target, &mut gone).await?;
+        let mut plans = plans_of(&sweep, reported.reports);
+        let mut planned =
+            if needs_plan { planned_before(self.store, &plans).await? } else { Planned::default() };
+        if reported.reports == 0 && planned.plans == 0 {
             // An attempt before midnight reported among those of its day.
             let day_before = self.started_at.checked_sub(A_DAY).unwrap_or(self.started_at);
             let earlier = self.sweep(rule, (self.sweep_id, day_before));
             let its_target = earlier.target(report_name.clone());
-            let found = self.reported(&its_target).await?;
-            if found.reports > 0 {
+            let found = self.reported(&its_target, &mut gone).await?;
+            let its_plans = plans_of(&earlier, found.reports);
+            let found_plan =
+                if needs_plan { planned_before(self.store, &its_plans).await? } else { Planned::default() };
+            if found.reports > 0 || found_plan.plans > 0 {
                 (sweep, target, reported) = (earlier, its_target, found);
+                (plans, planned) = (its_plans, found_plan);
             }
         }
         let Reported { reports, mut tally, settled } = reported;
+        let at_start = tally.clone();
         if reports > 0 {
             if tally.retryable_errors == 0 {
                 let report = target.object(reports).to_string();
-                return Ok(self.listed_end(&sweep, &tally, &report));
+                let mut end = self.listed_end(&sweep, &tally, &at_start, &report);
+                // Whoever reported it may not have come to tell it.
+                gone.invalidate_as(self, &format!("{}/{}", self.sweep_id, report_name)).await?;
+                end.outcome.reason = end.outcome.reason.or(gone.refused.take());
+                return Ok(end);
             }
             entries.retain(|entry| !settled.contains(&entry.key));
             tally.errors = tally.errors.saturating_sub(tally.retryable_errors);
@@ -76,21 +98,28 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             reason: Reason::new("deadline", "The batch was not finished before the deadline."),
             retry: RetryClass::Retryable,
         };
-        let plan = sweep.target(format!("{report_name}.plan")).object(reports + 1);
-        let needs_plan = self.mode == Mode::Apply
-            && matches!(rule.criterion, Criterion::Own { .. } | Criterion::Unreferenced { .. });
-        let planned = if needs_plan { planned_before(self.store, &plan).await? } else { None };
-        let is_planned = planned.is_some();
-        let judged = match planned {
-            Some(judged) => judged,
-            None => {
-                // What the batch does not list is not missing, so that no list of the missing is written.
-                let mut references = Audit::open(&sweep, &Cursor::default(), &self.token).await?;
-                sweep.judge_listed(entries, references.as_mut()).await?.ok_or_else(over)?
+        // What the batch does not list is not missing, so that no list of the missing is written.
+        let mut references = Audit::open(&sweep, &Cursor::default(), &self.token).await?;
+        let mut judged = sweep.judge_listed(entries, references.as_mut()).await?.ok_or_else(over)?;
+        if let (Some(reason), Mode::Apply) = (self.mismatch(rule, &judged.tally), self.mode) {
+            return Err(Halt { reason, retry: RetryClass::Permanent });
+        }
+        let due: BTreeSet<String> = judged.rows.iter().map(|row| row.key).collect();
+        let is_new = due.iter().any(|key| !planned.keys.contains(key));
+        // What an earlier attempt meant to delete and is gone went by its doing; what stands is due again, or is not.
+        let mut again = Again::at(self.store, rule);
+        for row in planned.rows.iter().filter(|row| !due.contains(&row.key) && !settled.contains(&row.key)) {
+            if row.result != RowResult::Planned || again.standing(&row).await? != Standing::Gone {
+                continue;
             }
-        };
-        let (mut halted, mut refused) = (None, None);
-        let planned = judged.tally.expired.saturating_sub(judged.tally.held);
+            if again.is_sure() || standing_alone(self.store, &row).await? == Standing::Gone {
+                judged.tally.expired += 1;
+                judged.tally.expired_bytes += row.size_bytes.unwrap_or_default();
+                judged.rows.push(&row);
+            }
+        }
+        let mut halted = None;
+        let to_go = judged.tally.expired.saturating_sub(judged.tally.held);
         if reports == 0 {
             tally = judged.tally;
         }
@@ -100,19 +129,18 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         if self.mode == Mode::Plan {
             report.append(judged.rows.iter()).await.map_err(overtaken)?;
         } else {
-            if let Some(most) = rule.caps.max_deletes.filter(|most| planned > *most) {
+            if let Some(most) = rule.caps.max_deletes.filter(|most| to_go > *most) {
                 let message =
-                    format!("{planned} of one batch would be deleted, more than max_deletes, {most}.");
+                    format!("{to_go} of one batch would be deleted, more than max_deletes, {most}.");
                 return Err(Halt::permanent("max-deletes", message));
             }
-            let mut gone = Gone::of(self.cdn_targets, rule).beside_others();
             gone.check(self).await?;
-            if needs_plan && !is_planned {
-                let target = sweep.target(format!("{report_name}.plan"));
-                let writer = ReportWriter::open(self.store, target, reports + 1, &self.token);
+            if needs_plan && is_new {
+                let writer = ReportWriter::open(self.store, plans.clone(), planned.plans + 1, &self.token);
                 let mut writer = writer.only_here();
                 writer.append(judged.rows.iter()).await.map_err(overtaken)?;
                 writer.finish().await.map_err(overtaken)?;
+                planned.plans += 1;
             }
             // Between the listing and now there may be a day.
             let mut verifier = Again::at(self.store, rule);
@@ -145,16 +173,34 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     break;
                 }
             }
-            // Before the report, whose existence says that the batch is done.
-            gone.invalidate_as(self, &format!("{}/{}", self.sweep_id, report_name)).await?;
-            refused = gone.refused.take();
+            if let Some(halt) = &halted {
+                // What was not come to is told as well: another attempt at the batch would not look for it.
+                let rest = rows.map(|row| {
+                    if row.result == RowResult::Held {
+                        return row;
+                    }
+                    let row =
+                        Row { result: RowResult::Failed, error: Some(halt.reason.code.to_owned()), ..row };
+                    tally.add(&Tally::of_result(&row));
+                    row
+                });
+                report.append(rest).await.map_err(overtaken)?;
+            }
         }
         let file = report.finish().await.map_err(overtaken)?;
-        if needs_plan && let Err(error) = retrying(|| self.store.delete(&plan, None)).await {
-            tracing::warn!(rule = rule.id, %error, "the plan of a batch is left over");
+        for number in 1..=planned.plans {
+            let plan = plans.object(number);
+            if let Err(error) = retrying(|| self.store.delete(&plan, None)).await {
+                tracing::warn!(rule = rule.id, %error, "the plan of a batch is left over");
+            }
         }
+        if self.mode == Mode::Apply {
+            // After the report, from which another attempt tells it once more.
+            gone.invalidate_as(self, &format!("{}/{}", self.sweep_id, report_name)).await?;
+        }
+        let refused = gone.refused.take();
         let report = file.map(|file| file.object.to_string()).unwrap_or_default();
-        let mut end = self.listed_end(&sweep, &tally, &report);
+        let mut end = self.listed_end(&sweep, &tally, &at_start, &report);
         end.outcome.reason = end.outcome.reason.or(refused);
         Ok(match halted {
             Some(halt) => RuleEnd {
@@ -170,16 +216,36 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
         })
     }
 
-    fn listed_end(&self, sweep: &Sweep<'_, S, C>, tally: &Tally, report: &str) -> RuleEnd {
+    /// Why the rule's list seems to be another's: it names nothing of a batch of which much is to go.
+    fn mismatch(&self, rule: &Rule, tally: &Tally) -> Option<Reason> {
+        let is_confirmed = self.confirmed.iter().any(|id| *id == rule.id || *id == self.sweep_id);
+        let due = tally.expired.saturating_sub(tally.held);
+        let is_audited = matches!(rule.criterion, Criterion::Unreferenced { .. });
+        let is_odd = is_audited
+            && tally.referenced == 0
+            && due > rule.caps.anomaly_floor.max(FEW)
+            && rule.caps.anomaly_factor.is_some()
+            && !is_confirmed;
+        is_odd.then(|| {
+            let message = format!(
+                "The reference list names nothing of the batch, of which {due} would go; if that is right, set \
+                 SWEEP_CONFIRM to {}.",
+                rule.id
+            );
+            Reason::new("references-match-nothing", message)
+        })
+    }
+
+    fn listed_end(&self, sweep: &Sweep<'_, S, C>, tally: &Tally, at_start: &Tally, report: &str) -> RuleEnd {
         let outcome = match self.mode {
             Mode::Plan => Outcome::of(Status::Planned),
             Mode::Apply => outcome_of(tally),
         };
-        sweep.end(outcome, tally, tally.clone(), (true, false), None, Some(report))
+        sweep.end(outcome, tally, tally.since(at_start), (true, false), None, Some(report))
     }
 
     /// What earlier attempts have reported.
-    async fn reported(&self, target: &ReportTarget) -> Result<Reported, Halt> {
+    async fn reported(&self, target: &ReportTarget, gone: &mut Gone<'_>) -> Result<Reported, Halt> {
         let mut reported = Reported::default();
         loop {
             let object = target.object(reported.reports + 1);
@@ -200,6 +266,9 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
                     tally.expired_bytes += row.size_bytes.unwrap_or_default();
                 }
                 tally.add(&result);
+                if row.result == RowResult::Deleted {
+                    gone.add(&row);
+                }
                 if result.retryable_errors == 0 {
                     settled.insert(row.key);
                 }
@@ -230,23 +299,31 @@ fn overtaken(error: StoreError) -> Halt {
     Halt { reason: Reason::new("overtaken", message), retry: RetryClass::Retryable }
 }
 
-/// What an attempt was about to delete that did not come to its report.
-async fn planned_before<S: ObjectStore>(store: &S, plan: &ObjectRef) -> Result<Option<Judged>, Halt> {
-    let mut rows = match StoredReport::open(store, plan).await {
-        Ok(plan) => pin!(plan.rows()),
-        Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut judged = Judged::default();
-    while let Some(row) = rows.next().await {
-        let row = row?;
-        judged.tally.expired += 1;
-        judged.tally.expired_bytes += row.size_bytes.unwrap_or_default();
-        judged.tally.held += u64::from(row.result == RowResult::Held);
-        judged.rows.push(&row);
+/// What earlier attempts were about to delete that did not come to their reports.
+#[derive(Default)]
+struct Planned {
+    /// How many plans there are.
+    plans: u32,
+    rows: PackedRows,
+    keys: BTreeSet<String>,
+}
+
+async fn planned_before<S: ObjectStore>(store: &S, target: &ReportTarget) -> Result<Planned, Halt> {
+    let mut planned = Planned::default();
+    loop {
+        let mut rows = match StoredReport::open(store, &target.object(planned.plans + 1)).await {
+            Ok(plan) => pin!(plan.rows()),
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(planned),
+            Err(error) => return Err(error.into()),
+        };
+        while let Some(row) = rows.next().await {
+            let row = row?;
+            if planned.keys.insert(row.key.clone()) {
+                planned.rows.push(&row);
+            }
+        }
+        planned.plans += 1;
     }
-    judged.tally.scanned = judged.tally.expired;
-    Ok(Some(judged))
 }
 
 /// What tells batches apart: the digest of what is in them, and whether it is only planned.

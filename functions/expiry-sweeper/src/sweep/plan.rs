@@ -1,5 +1,6 @@
 //! Lists what a rule is about, decides about each, and writes what is due to a plan.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -7,7 +8,9 @@ use jiff::Timestamp;
 use shared::clock::Clock;
 use shared::object_ref::ObjectRef;
 use shared::outcome::RetryClass;
-use shared::store::{ListedEntry, ListedVersion, ObjectStore, PendingUpload, StoreErrorKind, StoreResult};
+use shared::store::{
+    ListedEntry, ListedVersion, ObjectStore, PendingUpload, StoreError, StoreErrorKind, StoreResult,
+};
 
 use super::audit::Audit;
 use super::source::{Next, Page, page};
@@ -187,6 +190,8 @@ pub(crate) struct Judged {
     pub(crate) rows: PackedRows,
     pub(crate) tally: Tally,
     position: Option<Position>,
+    /// Since when it can be known that something is due, where not from the beginning.
+    known_since: Option<Timestamp>,
 }
 
 /// Why a page is not judged to its end.
@@ -285,11 +290,14 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         references: Option<&mut Audit<'_, S>>,
     ) -> Result<Judged, Cut> {
         let own_times = self.own_times(entries).await?;
-        let referenced = match references {
+        let mut references = references;
+        let referenced = match &mut references {
             Some(references) => references.mark(entries).await?,
             None => vec![None; entries.len()],
         };
         let mut judged = Judged::default();
+        // An orphan is late from when its list could tell, not from when it was written.
+        judged.known_since = references.as_ref().map(|references| references.written());
         for ((entry, own), referenced) in entries.iter().zip(own_times).zip(referenced) {
             judged.tally.referenced += u64::from(referenced == Some(true));
             // What went or was replaced since it was listed is another sweep's concern.
@@ -381,8 +389,12 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         };
         tally.expired += 1;
         tally.expired_bytes += size_bytes.unwrap_or_default();
-        let lag = self.started_at.duration_since(expired_at).as_secs();
-        tally.lag_seconds = tally.lag_seconds.max(u64::try_from(lag).ok());
+        if self.rule.hold_tag.is_none() {
+            tally.note_lag(
+                self.started_at,
+                judged.known_since.map_or(expired_at, |since| since.max(expired_at)),
+            );
+        }
         Some(Row {
             sweep_id: Arc::clone(&self.id),
             rule: self.names.0.clone(),
@@ -406,11 +418,13 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
         let Criterion::Own { at, .. } = self.rule.criterion else {
             return Ok(vec![Some(OwnTime::None); entries.len()]);
         };
+        let (asked, refused) = (Cell::new(0), RefCell::new(Vec::new()));
         let lookups = entries.iter().map(async |entry| {
             let ListedEntry { key, size, last_modified, .. } = entry;
             if !needs_own_time(self.rule, key, *size, *last_modified, self.started_at) {
                 return Ok(Some(OwnTime::None));
             }
+            asked.set(asked.get() + 1);
             if self.is_over() {
                 return Err(Cut::Over);
             }
@@ -426,10 +440,29 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             };
             match own {
                 Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+                Err(error) if error.retry_class() == RetryClass::Permanent => {
+                    refused.borrow_mut().push(error);
+                    Ok(Some(OwnTime::Unreadable))
+                }
                 own => Ok(own?),
             }
         });
-        futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).try_collect().await
+        let looked_up = futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE).try_collect().await?;
+        self.is_single(asked.get(), refused.into_inner())?;
+        Ok(looked_up)
+    }
+
+    /// That a store refuses to speak of one object is that object's matter, and it is kept; that it speaks of none is a missing
+    /// permission.
+    fn is_single(&self, asked: usize, refused: Vec<StoreError>) -> Result<(), Cut> {
+        let all = refused.len() == asked;
+        for error in refused {
+            if all && error.kind != StoreErrorKind::Invalid {
+                return Err(Cut::Halt(error.into()));
+            }
+            tracing::warn!(rule = self.rule.id, %error, "an object is kept, as nothing can be known of it");
+        }
+        Ok(())
     }
 
     /// Marks what carries the tag that holds it.
@@ -438,19 +471,36 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             return Ok(());
         }
         let rows = std::mem::take(&mut judged.rows);
+        let refused = RefCell::new(Vec::new());
         let lookups = rows.iter().map(async |row| {
             if self.is_over() {
                 return Err(Cut::Over);
             }
-            let is_held = self.is_held(&row).await?;
+            let is_held = match self.is_held(&row).await {
+                // It may carry the tag.
+                Err(error) if error.retry_class() == RetryClass::Permanent => {
+                    refused.borrow_mut().push(error);
+                    true
+                }
+                is_held => is_held?,
+            };
             Ok::<_, Cut>(if is_held { held(row) } else { row })
         });
         let mut looked_up = std::pin::pin!(futures::stream::iter(lookups).buffered(LOOKUPS_AT_ONCE));
         while let Some(row) = looked_up.try_next().await? {
-            judged.tally.held += u64::from(row.result == RowResult::Held);
+            match (row.result, row.expired_at) {
+                (RowResult::Held, _) => judged.tally.held += 1,
+                // What is held is not late.
+                (_, Some(expired_at)) => {
+                    let since = judged.known_since.map_or(expired_at, |since| since.max(expired_at));
+                    judged.tally.note_lag(self.started_at, since);
+                }
+                _ => {}
+            }
             judged.rows.push(&row);
         }
-        Ok(())
+        let asked = judged.rows.len();
+        self.is_single(asked, refused.take())
     }
 
     /// Whether what a row names carries the tag that holds it.
@@ -502,6 +552,12 @@ fn action(rule: &Rule) -> Action {
 }
 
 impl Tally {
+    /// Something is due since `since`.
+    fn note_lag(&mut self, now: Timestamp, since: Timestamp) {
+        let lag = now.duration_since(since).as_secs();
+        self.lag_seconds = self.lag_seconds.max(u64::try_from(lag).ok());
+    }
+
     /// What was added since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         Self {

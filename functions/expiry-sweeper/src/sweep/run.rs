@@ -19,8 +19,8 @@ use super::gone::Gone;
 use super::ledger::Ledger;
 use super::plan_reader::PLAN_MISSING;
 use super::{
-    Acting, Audit, CLOCK_BEHIND, Cursor, Earlier, Ended, Ending, Halt, Intent, KeyRange, Moment, Phase,
-    Place, PlanFile, Progress, Sink, Sizes, Sweep, Tally,
+    ALREADY_RUNNING, Acting, Audit, CLOCK_BEHIND, Cursor, Earlier, Ended, Ending, Halt, Intent, KeyRange,
+    Moment, Phase, Place, PlanFile, Progress, Sink, Sizes, Sweep, Tally,
 };
 use crate::cdn::Cdn;
 use crate::lease::{self, Acquisition, Claim, End, LastSweep, Lease};
@@ -268,7 +268,7 @@ impl<'a, S: ObjectStore, C: Clock, D: Cdn> Request<'a, S, C, D> {
             Acquisition::Acquired(lease) => lease,
             Acquisition::AlreadyRunning { holder, until } => {
                 let message = format!("{holder} is sweeping the rule, until {until} at the latest.");
-                let outcome = Outcome::skipped(Reason::new("already-running", message));
+                let outcome = Outcome::skipped(Reason::new(ALREADY_RUNNING, message));
                 return Ok(RuleEnd::without_sweep(outcome, true));
             }
         };

@@ -187,10 +187,35 @@ impl<'s, S: ObjectStore> Versions<'s, S> {
     }
 }
 
-/// A version that is current again, as where a delete marker was removed, is not what was to go.
+/// A version that is current again, as where a delete marker was removed, is not what was to go. Nor is what was written
+/// over it: of a bucket whose versioning is suspended the version `null` may be an object today and a marker tomorrow.
 fn compare_version(row: &Row, version: &ListedVersion) -> Standing {
     let is_idle_marker = row.reason == Cause::IdleMarker.as_str();
-    if version.is_latest && !is_idle_marker { Standing::Changed } else { Standing::Same }
+    let is_same = version.is_delete_marker == row.size_bytes.is_none()
+        && is_same_time(row.last_modified, version.last_modified)
+        && (row.e_tag.is_none() || version.e_tag.is_none() || row.e_tag == version.e_tag);
+    if is_same && (is_idle_marker || !version.is_latest) { Standing::Same } else { Standing::Changed }
+}
+
+/// The version that may be written over.
+pub(super) const NULL_VERSION: &str = "null";
+
+/// What stands as the version `null`, right before it goes.
+pub(super) async fn null_standing<S: ObjectStore>(store: &S, row: &Row) -> StoreResult<Standing> {
+    let object = ObjectRef::new(&*row.bucket, &*row.key).at_version(Some(NULL_VERSION.to_owned()));
+    match retrying(|| store.head(&object)).await {
+        Ok(meta) => {
+            let is_same = row.size_bytes.is_some()
+                && is_same_time(row.last_modified, meta.last_modified)
+                && row.e_tag.as_ref().is_none_or(|e_tag| *e_tag == meta.e_tag);
+            Ok(if is_same { Standing::Same } else { Standing::Changed })
+        }
+        // A marker answers so as well.
+        Err(error) if error.kind == StoreErrorKind::NotFound && row.size_bytes.is_none() => {
+            Ok(Standing::Same)
+        }
+        Err(_) => version_standing(store, row).await,
+    }
 }
 
 /// What became of a version, among all of its key.

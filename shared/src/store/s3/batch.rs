@@ -27,9 +27,9 @@ pub(super) async fn delete<'n>(
         .build()
         .map_err(|error| call.error(StoreErrorKind::Invalid, "").caused_by(error))?;
     let mut request = client.delete_objects().bucket(bucket).delete(delete).customize();
-    if items.clone().any(|item| item.version_id.is_none() && item.if_match.is_none()) {
+    if items.clone().any(|item| item.version_id.is_none()) {
         // An attempt whose answer was lost may have had its effect, and a second one would delete what a client has
-        // written since. Whoever asks looks first, and then asks again.
+        // written since, also on a condition if that is the same once more. Whoever asks looks first, and then asks again.
         request = request.config_override(Config::builder().retry_config(RetryConfig::disabled()));
     }
     if dialect == Dialect::Oss {

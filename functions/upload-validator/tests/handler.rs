@@ -1019,8 +1019,9 @@ async fn keys_that_cannot_be_read_decide_nothing() {
     let memory = store();
     let event = upload(&memory, KEY, &png(1), Some(&ticket(&claims(KEY)))).await;
     let settings: &[(&str, &str)] = &[("TICKET_KEYS", "s3://audit/config/ticket-keys.json")];
-    let outcome_without = outcome(memory.clone(), config(settings), &event).await;
-    assert_eq!(outcome_without["reason"]["code"], "ticket-keys-unavailable");
+    let undecided = invoke(memory.clone(), config(settings), &event).await.unwrap_err();
+    assert_eq!(undecided.error_type, "Retryable");
+    assert!(undecided.message.contains("ticket-keys-unavailable"), "{undecided}");
     assert!(tags(&memory, KEY).await.is_empty());
     let place = ObjectRef::new("audit", "config/ticket-keys.json");
     memory.put(&place, Bytes::from(jwks()), PutOptions::default()).await.unwrap();

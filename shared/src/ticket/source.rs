@@ -168,15 +168,15 @@ pub enum KeysError {
 }
 
 impl KeysError {
-    /// How a record ends that needs keys which cannot be had.
+    /// How a record ends that needs keys which cannot be had: undecided, to be delivered again. A person may have to
+    /// act, but nothing is wrong with the upload, and the carrier keeps it, at last at the failure destination,
+    /// until the keys are there.
     pub fn outcome(&self) -> Outcome {
-        let (detail, retry) = match self {
-            Self::Store(error) => (format!("{self}: {error}"), error.retry_class()),
-            // The extension starts beside the function, and may be a moment late.
-            Self::Extension(_) => (self.to_string(), RetryClass::Retryable),
-            Self::Unusable(_) => (self.to_string(), RetryClass::Permanent),
+        let detail = match self {
+            Self::Store(error) => format!("{self}: {error}"),
+            Self::Extension(_) | Self::Unusable(_) => self.to_string(),
         };
-        Outcome::failed(Reason::new("ticket-keys-unavailable", detail), retry)
+        Outcome::failed(Reason::new("ticket-keys-unavailable", detail), RetryClass::Retryable)
     }
 }
 

@@ -166,6 +166,10 @@ fn a_jwks_with_a_mistake_is_refused_without_quoting_it() {
         json!({"keys": [{"kty": "RSA", "kid": "a", "n": secret, "e": "AQAB"}]}),
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": secret, "d": secret}]}),
         json!({"keys": [{"kty": "oct", "kid": "a", "k": secret}, {"kty": "oct", "kid": "a", "k": secret}]}),
+        json!({"keys": [{"kty": "OKP", "crv": "X25519", "kid": "a", "x": secret}]}),
+        json!({"keys": [{"kid": "a", "k": secret}]}),
+        json!({"keys": [{"kty": "oct", "kid": 7, "k": secret}]}),
+        json!({"keys": [secret]}),
         json!({"keys": secret}),
     ] {
         let mut env = Environment::from_iter([("TICKET_KEYS", jwks.to_string())]);
@@ -173,6 +177,23 @@ fn a_jwks_with_a_mistake_is_refused_without_quoting_it() {
         let message = env.finish(()).unwrap_err().to_string();
         assert!(message.contains("TICKET_KEYS") && !message.contains(&secret), "{message}");
     }
+}
+
+#[test]
+fn keys_that_sign_no_ticket_may_stand_in_the_same_set() {
+    let mut jwks: Value = serde_json::from_str(&jwks()).unwrap();
+    for other in [
+        json!({"kty": "RSA", "kid": "ed", "n": "AQAB", "e": "AQAB", "oth": [{"r": "AQ"}]}),
+        json!({"kty": "EC", "crv": "P-256", "x": "AQ", "y": "AQ", "d": "AQ"}),
+        json!({"kty": "OKP", "crv": "X25519", "kid": "exchange", "x": "AQ"}),
+        json!({"kty": "AKP", "kid": "later", "alg": "ML-DSA-44", "k": 7}),
+    ] {
+        jwks["keys"].as_array_mut().unwrap().insert(0, other);
+    }
+    let keys = KeySet::parse(&jwks.to_string()).unwrap();
+    assert!(authenticate(&ed(&claims()), &keys).is_ok());
+    let other = token(&json!({"alg": "HS256", "kid": "exchange"}), &claims().to_string(), |m| hs256(&[1], m));
+    assert_eq!(authenticate(&other, &keys).unwrap_err().code, "ticket-unknown-key");
 }
 
 fn facts(object: &ObjectRef) -> Facts<'_> {
@@ -288,9 +309,21 @@ async fn keys_are_read_once_and_again_for_an_unknown_kid_once_a_minute_at_most()
 #[tokio::test]
 async fn without_keys_nothing_is_judged() {
     let store = MemoryStore::new().with_bucket("config");
-    let keys = TicketKeys::new(KeyReference::Object(ObjectRef::new("config", "jwks.json")));
-    let error = keys.authenticate("x", &store, &Moved::default()).await.unwrap_err();
-    assert_eq!(error.outcome().reason.unwrap().code, "ticket-keys-unavailable");
+    let object = ObjectRef::new("config", "jwks.json");
+    for (bucket, content) in
+        [("nowhere", None), ("config", None), ("config", Some("no JWKS")), ("config", Some("{}"))]
+    {
+        let object = ObjectRef::new(bucket, &object.key);
+        if let Some(content) = content {
+            store.put(&object, Bytes::from(content), PutOptions::default()).await.unwrap();
+        }
+        let keys = TicketKeys::new(KeyReference::Object(object));
+        let error = keys.authenticate("x", &store, &Moved::default()).await.unwrap_err();
+        let outcome = error.outcome();
+        // Nothing is wrong with the upload, which would be forgotten if it were not delivered again.
+        assert!(outcome.is_retryable(), "{bucket} {content:?}");
+        assert_eq!(outcome.reason.unwrap().code, "ticket-keys-unavailable");
+    }
 }
 
 proptest! {

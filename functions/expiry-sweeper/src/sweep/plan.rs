@@ -295,9 +295,9 @@ impl<S: ObjectStore, C: Clock> Sweep<'_, S, C> {
             Some(references) => references.mark(entries).await?,
             None => vec![None; entries.len()],
         };
-        let mut judged = Judged::default();
         // An orphan is late from when its list could tell, not from when it was written.
-        judged.known_since = references.as_ref().map(|references| references.written());
+        let known_since = references.as_ref().map(|references| references.written());
+        let mut judged = Judged { known_since, ..Judged::default() };
         for ((entry, own), referenced) in entries.iter().zip(own_times).zip(referenced) {
             judged.tally.referenced += u64::from(referenced == Some(true));
             // What went or was replaced since it was listed is another sweep's concern.

@@ -432,4 +432,109 @@ mod tests {
         }
         assert!(store.count(Operation::List) <= 11, "{}", store.count(Operation::List));
     }
+
+    #[tokio::test]
+    async fn one_row_does_not_cost_the_listing_of_what_lies_before_it() {
+        let memory = MemoryStore::new().with_bucket("files").with_page_size(10);
+        for n in 1..=8 {
+            for m in 0..20 {
+                row(&memory, &format!("u/{n}{m:02}")).await;
+            }
+        }
+        let (last, gone) = (row(&memory, "u/9").await, row(&memory, "u/95").await);
+        memory.delete(&ObjectRef::new("files", "u/95"), None).await.unwrap();
+        let store = RecordingStore::new(memory);
+        let mut verifier = Verifier::new(&store, "files", "u/");
+        assert_eq!(verifier.standing(&last).await.unwrap(), Standing::Same);
+        assert!(store.count(Operation::List) <= 2, "{}", store.count(Operation::List));
+        assert_eq!(verifier.standing(&gone).await.unwrap(), Standing::Gone);
+    }
+
+    #[tokio::test]
+    async fn of_a_key_with_many_versions_each_is_told_and_few_are_kept_in_mind() {
+        let store = MemoryStore::new().with_versioned_bucket("files").with_page_size(10);
+        let mut rows = Vec::new();
+        for n in 0..100 {
+            let object = ObjectRef::new("files", "a/one");
+            let written =
+                store.put(&object, Bytes::from(n.to_string()), PutOptions::default()).await.unwrap();
+            let last_modified = Some(store.head(&object).await.unwrap().last_modified);
+            let e_tag = Some(written.e_tag);
+            let version_id = written.version_id;
+            let action = Action::DeleteVersion;
+            let (bucket, key) = (Arc::from("files"), "a/one".to_owned());
+            let (sweep_id, rule, reason) = (Arc::from("s"), Arc::from("r"), "noncurrent".into());
+            let (size_bytes, expired_at, result) = (Some(1), None, RowResult::Planned);
+            let (error, deleted_at) = (None, None);
+            rows.push(Row {
+                sweep_id,
+                rule,
+                bucket,
+                key,
+                version_id,
+                e_tag,
+                size_bytes,
+                last_modified,
+                expired_at,
+                reason,
+                action,
+                result,
+                error,
+                deleted_at,
+            });
+        }
+        // As versions are listed: the newest first.
+        rows.reverse();
+        let went = rows[40].clone();
+        let version = ObjectRef::new("files", "a/one").at_version(went.version_id.clone());
+        store.delete(&version, None).await.unwrap();
+        let mut versions = Versions::new(&store, "files", "a/");
+        for (n, row) in rows.iter().enumerate() {
+            let expected = match n {
+                0 => Standing::Changed,
+                40 => Standing::Gone,
+                _ => Standing::Same,
+            };
+            assert_eq!(versions.standing(row).await.unwrap(), expected, "{n}");
+            assert!(versions.page.len() <= 30, "{}", versions.page.len());
+        }
+    }
+
+    #[test]
+    fn a_version_that_was_written_over_is_not_what_was_to_go() {
+        let time = Timestamp::UNIX_EPOCH;
+        let marker = ListedVersion {
+            key: "k".to_owned(),
+            version_id: NULL_VERSION.to_owned(),
+            is_latest: true,
+            is_delete_marker: true,
+            size: 0,
+            e_tag: None,
+            last_modified: time,
+        };
+        let row = Row {
+            sweep_id: Arc::from("s"),
+            rule: Arc::from("r"),
+            bucket: Arc::from("files"),
+            key: "k".to_owned(),
+            version_id: Some(NULL_VERSION.to_owned()),
+            e_tag: None,
+            size_bytes: None,
+            last_modified: Some(time),
+            expired_at: None,
+            reason: Cause::IdleMarker.as_str().into(),
+            action: Action::DeleteVersion,
+            result: RowResult::Planned,
+            error: None,
+            deleted_at: None,
+        };
+        assert_eq!(compare_version(&row, &marker), Standing::Same);
+        let object = ListedVersion { is_delete_marker: false, size: 5, ..marker.clone() };
+        assert_eq!(compare_version(&row, &object), Standing::Changed);
+        let later = time.checked_add(std::time::Duration::from_secs(60)).unwrap();
+        assert_eq!(
+            compare_version(&row, &ListedVersion { last_modified: later, ..marker }),
+            Standing::Changed
+        );
+    }
 }

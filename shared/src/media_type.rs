@@ -74,6 +74,9 @@ pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some(MediaType::Webp);
     }
+    if is_text(bytes) && is_utf8(bytes) {
+        return written(bytes);
+    }
     // ISO media files name their brand; the library knows some of them only.
     if bytes.get(4..8) == Some(b"ftyp") {
         match bytes.get(8..12) {
@@ -90,6 +93,33 @@ pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
         return Some(named(known.mime_type(), known.extension()));
     }
     markup(bytes)
+}
+
+/// Whether bytes are text in an encoding that extends ASCII, or in UTF-16 that says so: no control characters
+/// but those that lay text out or change its alphabet.
+pub fn is_text(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..])
+        || bytes.iter().all(|b| *b >= 0x20 && *b != 0x7f || matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b))
+}
+
+/// Whether bytes are UTF-8, of which the last character may be cut.
+fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).map_or_else(|error| error.error_len().is_none(), |_| true)
+}
+
+/// What text is. Binary files are known by as little as two letters, with which honest text may begin (`BM`, `MZ`,
+/// `ID3`), but each of them has control characters in its header; so text can only be of a type that is text itself.
+fn written(bytes: &[u8]) -> Option<MediaType> {
+    // Readers of PDF look for its beginning; what is no more than blanks away from it is no other text.
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let known: [(&[u8], &str, &str); 4] = [
+        (b"%PDF-", "application/pdf", "pdf"),
+        (b"{\\rtf", "application/rtf", "rtf"),
+        (b"%!PS", "application/postscript", "ps"),
+        (b"-----BEGIN ", "application/x-x509-ca-cert", "pem"),
+    ];
+    let known = known.iter().find(|(magic, ..)| text.starts_with(magic));
+    known.map(|(_, essence, extension)| named(essence, extension)).or_else(|| markup(bytes))
 }
 
 /// Whether a type was decided before the library is asked. It takes three letters for a GIF, four bytes for a PNG,
@@ -222,6 +252,44 @@ mod tests {
         assert_eq!(name(b"8BPS\0\x01\0\0\0\0\0\0\0\x03"), Some("PSD"));
         assert_eq!(name(b"%PDF-1.7\n"), Some("PDF"));
         assert_eq!(name(b"PK\x03\x04\x14\0\0\0"), Some("ZIP"));
+    }
+
+    #[test]
+    fn text_is_of_no_type_that_has_other_bytes_in_its_header() {
+        for text in [
+            "BM is short for Bachelor of Medicine.",
+            "BC Ferries",
+            "MZ;name;1\n",
+            "MAC address,host\n",
+            "ID3 tags, explained",
+            "CWS holds the record",
+            "FWS",
+            "BZh...",
+            "070701 was a Sunday",
+            "A PDF begins with %PDF-1.7.",
+            "SQLite, a love story",
+            "8BPS",
+            "OggS",
+            "<-- ftypheic",
+            "%!TEX root = thesis.tex",
+            "BM caf\u{e9}",
+        ] {
+            assert_eq!(name(text.as_bytes()), None, "{text}");
+        }
+        // The last character may be cut, as everything is read to a length.
+        assert_eq!(name(&"ID3 caf\u{e9}".as_bytes()[..8]), None);
+        assert_eq!(name(b"<!--ftypheic--><script>"), Some("HTML"));
+        assert_eq!(name(b"ID3\x03\0\0\0\0"), Some("mp3"));
+        for (text, expected) in [
+            ("%PDF-1.4\n%ASCII only", "PDF"),
+            ("\u{feff}\n%PDF-1.4\n", "PDF"),
+            ("{\\rtf1 text}", "rtf"),
+            ("%!PS-Adobe-3.0\n", "ps"),
+            ("-----BEGIN CERTIFICATE-----\n", "pem"),
+            ("<?xml version='1.0'?><note/>", "XML"),
+        ] {
+            assert_eq!(name(text.as_bytes()), Some(expected), "{text}");
+        }
     }
 
     #[test]

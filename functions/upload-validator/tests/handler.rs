@@ -225,6 +225,7 @@ fn bad_uploads() -> Vec<Case> {
             &["active-content"],
         ),
         ("a script that begins like a GIF", "bn0m0anw/a.gif", b"GIF=1;alert(1)//", &["type-mismatch"]),
+        ("a script that begins like a BMP", "bn0m0anw/a.bmp", b"BM=1;alert(1);", &["type-mismatch"]),
         ("a script that begins like a PNG", KEY, b"\x89PNG=1;alert(1)//", &["type-mismatch"]),
         ("a script with WEBP in it", "bn0m0anw/a.webp", b"alert(1)WEBP;", &["type-mismatch"]),
         ("a JPEG with a ZIP behind", "bn0m0anw/a.jpg", &zipped, &["active-content"]),
@@ -310,6 +311,19 @@ async fn a_declared_type_that_lies_has_its_own_sentence() {
     assert_eq!(codes(&outcome), ["type-mismatch", "type-mismatch"]);
     let sentence = |n: usize| outcome["reasons"][n]["message"].as_str().unwrap().to_owned();
     assert!(sentence(0).contains(".jpg") && sentence(1).contains("text/html"), "{outcome}");
+}
+
+#[tokio::test]
+async fn honest_text_is_accepted_whatever_it_begins_with() {
+    for (key, text) in [
+        ("bn0m0anw/hosts.csv", "MAC address,host\n00:00:5e:00:53:01,gate\n"),
+        ("bn0m0anw/notes.txt", "BM, MZ and ID3: what a file begins with. A PDF has %PDF-1.7.\n"),
+        ("bn0m0anw/dates.txt", "070701 070702\n"),
+    ] {
+        let memory = store();
+        let event = ticketed(&memory, key, &Bytes::from_static(text.as_bytes())).await;
+        assert_eq!(outcome(memory, config(&[]), &event).await["status"], "accepted", "{key}");
+    }
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ pub fn further_header(window: &[u8], offset: u64, size: u64) -> Header {
 fn content(leading: &[u8]) -> Content {
     match media_type::sniff(leading) {
         Some(media) => Content::Known(refined(media, leading)),
-        None if is_text(leading) => Content::Text,
+        None if media_type::is_text(leading) => Content::Text,
         None => Content::Binary,
     }
 }
@@ -112,12 +112,6 @@ fn refined(media: MediaType, leading: &[u8]) -> MediaType {
             && active::entry_names(leading).any(|name| name.starts_with(mark))
     });
     found.map_or(media, |(_, essence, name)| MediaType::Other(essence, name))
-}
-
-/// Whether bytes are text in an encoding that extends ASCII, or in UTF-16 that says so.
-fn is_text(bytes: &[u8]) -> bool {
-    matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..])
-        || bytes.iter().all(|b| *b >= 0x20 && *b != 0x7f || matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b))
 }
 
 /// What was promised about an upload's content.

@@ -327,6 +327,27 @@ async fn honest_text_is_accepted_whatever_it_begins_with() {
 }
 
 #[tokio::test]
+async fn an_old_office_file_is_held_against_catalogs_by_its_name_and_an_installer_is_none() {
+    let content = Bytes::from([&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1][..], &[0; 1000]].concat());
+    let catalogs = r#"{"version": 1, "other_short_codes":
+        {"content_types": ["application/msword", "application/vnd.ms-excel"]}}"#;
+    for (key, promised, expected) in [
+        ("bn0m0anw/sheet.xls", "application/vnd.ms-excel", &[][..]),
+        ("bn0m0anw/cv.doc", "application/msword", &[]),
+        ("bn0m0anw/sheet.xls", "application/msword", &["ticket-wrong-type"]),
+        ("bn0m0anw/setup.msi", "application/msword", &["ticket-wrong-type", "unsupported-type"]),
+        ("bn0m0anw/setup", "application/msword", &["ticket-wrong-type", "unsupported-type"]),
+    ] {
+        let memory = store();
+        let mut claims = claims(key);
+        claims["content_type"] = promised.into();
+        let event = upload(&memory, key, &content, Some(&ticket(&claims))).await;
+        let outcome = outcome(memory, config(&[("CATALOGS", catalogs)]), &event).await;
+        assert_eq!(codes(&outcome), expected, "{key} {promised}: {outcome}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_of_declared_types_is_no_declared_type() {
     for declared in ["image/png;, text/html", "image/png, text/html", "png"] {
         let memory = store();

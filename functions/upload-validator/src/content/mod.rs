@@ -106,7 +106,9 @@ fn refined(media: MediaType, leading: &[u8]) -> MediaType {
     if media != MediaType::Other("application/zip", "ZIP") {
         return media;
     }
-    let document = active::entry_names(leading).any(|name| name == b"[Content_Types].xml");
+    // The list of types may come last, behind all that is read; the relations of the package come first then.
+    let document =
+        active::entry_names(leading).any(|name| name == b"[Content_Types].xml" || name == b"_rels/.rels");
     let found = MARKS.iter().find(|(mark, essence, _)| {
         (document || !essence.starts_with(OFFICE))
             && active::entry_names(leading).any(|name| name.starts_with(mark))
@@ -222,6 +224,11 @@ mod tests {
             seen(&zip).content().name()
         };
         assert_eq!(archive(&["docProps/core.xml", "word/document.xml", "[Content_Types].xml"]), "docx");
+        assert_eq!(
+            archive(&["_rels/.rels", "docProps/app.xml", "docProps/core.xml", "xl/workbook.xml"]),
+            "xlsx"
+        );
+        assert_eq!(archive(&["a.txt", "ppt/slides/slide1.xml"]), "ZIP");
         assert_eq!(archive(&["a.txt", "META-INF/MANIFEST.MF"]), "JAR");
         assert_eq!(archive(&["a.txt", "b.txt"]), "ZIP");
     }

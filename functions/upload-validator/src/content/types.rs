@@ -120,7 +120,9 @@ static KINDS: &[Kind] = &[
             "application/msword",
             "application/vnd.ms-excel",
             "application/vnd.ms-powerpoint",
-            "application/x-ole-storage",
+            "application/vnd.ms-outlook",
+            INSTALLER,
+            OLE,
         ],
     ),
     kind("RTF", &["rtf"], &["application/rtf", "text/rtf"]),
@@ -145,6 +147,12 @@ static KINDS: &[Kind] = &[
     kind("HTML", &["html", "htm", "xhtml"], &["text/html", "application/xhtml+xml"]),
     kind("XML", &["xml"], &["text/xml", "application/xml", "text/xsl"]),
 ];
+
+/// The type of an OLE file of which nobody says what it is.
+const OLE: &str = "application/x-ole-storage";
+
+/// The type of installers, which are OLE files too.
+const INSTALLER: &str = "application/x-msi";
 
 /// Extensions of plain text in which markup does not belong.
 const PLAIN: [&str; 6] = ["txt", "csv", "tsv", "json", "log", "ndjson"];
@@ -332,10 +340,14 @@ impl Promise {
     }
 }
 
-/// The media type by which content is held against tickets and catalogs: the recognised one; for text, which
-/// nothing tells apart but its name, the declared one or that of the extension. `None` if nobody knows.
+/// The media type by which content is held against tickets and catalogs: the recognised one; for text and OLE files,
+/// which nothing tells apart but their names, the declared one or that of the extension. `None` if nobody knows.
 pub(super) fn effective(content: Content, extension: Option<&str>, declared: Option<&str>) -> Option<String> {
     match content {
+        Content::Known(_) if content.kind().is_some_and(|kind| kind.essences.contains(&OLE)) => {
+            let declared = declared.map(essence_of);
+            Some(effective_ole(extension, declared.as_deref()).to_owned())
+        }
         Content::Known(found) => Some(found.essence().to_owned()),
         Content::Binary => None,
         Content::Text => {
@@ -365,6 +377,27 @@ pub(super) fn effective(content: Content, extension: Option<&str>, declared: Opt
                 .or_else(|| Some("text/plain".to_owned()))
         }
     }
+}
+
+/// The type of an OLE file. Its directory, which would tell a document from an installer, stands anywhere in it, often
+/// beyond what is read; so no name makes a document of what another name calls an installer.
+fn effective_ole(extension: Option<&str>, declared: Option<&str>) -> &'static str {
+    let named = match extension {
+        Some("doc") => Some("application/msword"),
+        Some("xls") => Some("application/vnd.ms-excel"),
+        Some("ppt") => Some("application/vnd.ms-powerpoint"),
+        Some("msg") => Some("application/vnd.ms-outlook"),
+        Some("msi") => Some(INSTALLER),
+        _ => None,
+    };
+    if declared == Some(INSTALLER) {
+        return INSTALLER;
+    }
+    let declared = || {
+        let kind = of_essence(OLE)?;
+        kind.essences.iter().copied().find(|essence| declared == Some(*essence))
+    };
+    named.or_else(declared).unwrap_or(OLE)
 }
 
 #[cfg(test)]
@@ -488,6 +521,30 @@ mod tests {
             assert!(!of_declared(declared).is_kept_by(Content::Text), "{declared}");
         }
         assert!(of_declared("application/x-unheard").is_kept_by(Content::Binary));
+    }
+
+    #[test]
+    fn an_ole_file_has_the_type_that_its_name_says_and_is_no_document_without_one() {
+        let ole = Content::Known(MediaType::Other("application/msword", "doc"));
+        let of = |extension, declared| effective(ole, extension, declared).unwrap();
+        assert_eq!(of(Some("doc"), None), "application/msword");
+        assert_eq!(of(Some("xls"), Some("application/octet-stream")), "application/vnd.ms-excel");
+        assert_eq!(of(Some("ppt"), Some("application/vnd.ms-powerpoint")), "application/vnd.ms-powerpoint");
+        assert_eq!(of(None, Some("Application/VND.ms-excel; x=y")), "application/vnd.ms-excel");
+        for (extension, declared) in [
+            (Some("msi"), None),
+            (Some("msi"), Some("application/msword")),
+            (Some("doc"), Some("application/x-msi")),
+        ] {
+            assert_eq!(of(extension, declared), "application/x-msi", "{extension:?} {declared:?}");
+        }
+        for (extension, declared) in
+            [(None, None), (Some("bin"), Some("text/plain")), (Some("bin"), Some(""))]
+        {
+            assert_eq!(of(extension, declared), "application/x-ole-storage", "{extension:?} {declared:?}");
+        }
+        let installer = Content::Known(MediaType::Other("application/x-ole-storage", "msi"));
+        assert_eq!(effective(installer, Some("xls"), None).as_deref(), Some("application/vnd.ms-excel"));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) fn read(media: MediaType, leading: &[u8], size: u64) -> Header {
         MediaType::Webp => webp(leading, size),
         MediaType::Jpeg => jpeg(leading.get(2..).unwrap_or_default(), 2),
         MediaType::Other("image/bmp", _) => bmp(leading),
+        MediaType::Other("image/heic" | "image/heif" | "image/avif", _) => heif(leading),
         _ => Header::None,
     };
     match header {
@@ -193,6 +194,21 @@ fn bmp(bytes: &[u8]) -> Header {
     }
 }
 
+/// HEIF (ISO 23008-12), which HEIC and AVIF are: the largest of the extents (`ispe`) that its items have, as tiles are
+/// items beside the picture that they make up. They stand in boxes that are known by their length, name and version, so
+/// that nothing around them needs to be read; a sequence need not have any.
+fn heif(bytes: &[u8]) -> Header {
+    const BOX: &[u8] = b"\0\0\0\x14ispe\0\0\0\0";
+    let extents = memchr::memmem::find_iter(bytes, BOX).filter_map(|at| {
+        let &[w0, w1, w2, w3, h0, h1, h2, h3] = bytes.get(at + BOX.len()..at + BOX.len() + 8)? else {
+            return None;
+        };
+        Some((u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3])))
+    });
+    let largest = extents.max_by_key(|(width, height)| u64::from(*width) * u64::from(*height));
+    largest.map_or(Header::None, |(width, height)| sane(width, height))
+}
+
 /// JPEG: segments up to the frame header. `bytes` begin at the file's `offset`, where a marker stands. A
 /// segment that ends outside of them leads [`Header::Beyond`].
 pub(super) fn jpeg(bytes: &[u8], mut offset: u64) -> Header {
@@ -306,6 +322,26 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_extent_of_a_heif_is_the_pictures() {
+        let heif = |brand: &[u8], extents: &[(u32, u32)]| {
+            let mut bytes = [b"\0\0\0\x18ftyp", brand, b"\0\0\0\0mif1heic"].concat();
+            for (width, height) in extents {
+                bytes.extend(b"\0\0\0\x14ispe\0\0\0\0");
+                bytes.extend(width.to_be_bytes());
+                bytes.extend(height.to_be_bytes());
+            }
+            bytes
+        };
+        for brand in [b"heic", b"avif", b"mif1"] {
+            let tiled = heif(brand, &[(512, 512), (4032, 3024), (320, 240)]);
+            assert_eq!(of(&tiled), Header::Sane(Dimensions { width: 4032, height: 3024 }));
+            assert_eq!(of(&tiled[..tiled.len() - 21]), Header::Sane(Dimensions { width: 512, height: 512 }));
+            assert!(matches!(of(&heif(brand, &[(0, 7)])), Header::Broken(_)));
+            assert_eq!(of(&heif(brand, &[])), Header::None);
+        }
+    }
+
+    #[test]
     fn frames_are_counted_as_far_as_they_are_seen() {
         let frame = b"\x21\xf9\x04\0\x05\0\0\0\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0";
         let gif = [&b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff"[..], &frame.repeat(7), b";"].concat();
@@ -350,13 +386,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(kind in 0_usize..5, rest: Vec<u8>) {
+        fn no_bytes_make_it_panic(kind in 0_usize..6, rest: Vec<u8>) {
             let (media, magic): (_, &[u8]) = [
                 (MediaType::Png, b"\x89PNG\r\n\x1a\n".as_slice()),
                 (MediaType::Gif, b"GIF89a"),
                 (MediaType::Jpeg, b"\xff\xd8"),
                 (MediaType::Webp, b"RIFF\0\0\0\0WEBPVP8X"),
                 (MediaType::Other("image/bmp", "BMP"), b"BM"),
+                (MediaType::Other("image/avif", "AVIF"), b"\0\0\0\x14ispe\0\0\0\0"),
             ][kind];
             let bytes = [magic, &rest].concat();
             let _ = (read(media, &bytes, bytes.len() as u64), frames(media, &bytes));

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Config;
 use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
@@ -459,6 +461,7 @@ impl ObjectStore for S3Store {
         limits::check_condition(&call, if_match)?;
         let guarded = if_match.is_some();
         let if_match = self.held(&call, object, if_match).await?;
+        let looked = guarded && if_match.is_none();
         let request = self
             .client()
             .await
@@ -468,7 +471,12 @@ impl ObjectStore for S3Store {
             .set_version_id(object.version_id.clone())
             .set_if_match(if_match.map(|e_tag| self.quoted(e_tag)));
         let attempts = Attempts::default();
-        let sent = request.customize().interceptor(attempts.clone()).send().await;
+        let mut request = request.customize().interceptor(attempts.clone());
+        if looked {
+            // It was looked at once, and after an attempt that had its effect without an answer it may be another.
+            request = request.config_override(Config::builder().retry_config(RetryConfig::disabled()));
+        }
+        let sent = request.send().await;
         match sent.map_err(|error| attempts.explain(self.failure(&call, error))) {
             Ok(_) => Ok(()),
             // Not every store counts a missing object as deleted.

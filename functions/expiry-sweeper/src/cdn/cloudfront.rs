@@ -8,6 +8,7 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_cloudfront::Client;
+use aws_sdk_cloudfront::config::http::HttpResponse;
 use aws_sdk_cloudfront::config::{Builder, Region};
 use aws_sdk_cloudfront::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudfront::types::{InvalidationBatch, Paths};
@@ -105,11 +106,14 @@ impl Cdn for CloudFront {
     }
 }
 
+fn is_servers_fault(answer: &HttpResponse) -> bool {
+    answer.status().is_server_error() || answer.status().as_u16() == 429
+}
+
 /// What an error of the SDK means.
-fn failure<E, R>(distribution_id: &str, action: &'static str, error: SdkError<E, R>) -> CdnError
+fn failure<E>(distribution_id: &str, action: &'static str, error: SdkError<E, HttpResponse>) -> CdnError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     let kind = match (&error, error.code()) {
         (_, Some("NoSuchDistribution" | "NoSuchResource")) => CdnErrorKind::NoSuchDistribution,
@@ -132,14 +136,19 @@ where
                 | "InternalFailure"
                 | "ServiceUnavailable"
                 | "ServiceUnavailableException"
-                | "RequestTimeout",
+                | "RequestTimeout"
+                // New ones come with the next invocation.
+                | "ExpiredToken"
+                | "ExpiredTokenException"
+                | "RequestExpired",
             ),
         ) => CdnErrorKind::Unavailable,
         (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_), _) => {
             CdnErrorKind::Unavailable
         }
-        // A server error without a body that the SDK understands.
+        // A server error without a body that the SDK understands, or under a name of its own.
         (SdkError::ServiceError(_), None) => CdnErrorKind::Unavailable,
+        (SdkError::ServiceError(context), _) if is_servers_fault(context.raw()) => CdnErrorKind::Unavailable,
         _ => CdnErrorKind::Invalid,
     };
     let detail = [error.code(), error.message()].into_iter().flatten().collect::<Vec<_>>().join(": ");

@@ -1,6 +1,7 @@
 //! A list of keys beside the reports, one raw key a line, as reference lists are.
 
 use shared::object_ref::ObjectRef;
+use shared::outcome::RetryClass;
 use shared::store::{ObjectStore, StoreErrorKind, StoreResult};
 
 use super::ReportTarget;
@@ -44,10 +45,12 @@ impl KeyList {
         if !self.parts.is_begun() {
             // An upload is bound to its name.
             for _ in 0..MAX_NAMES {
-                if store.head(&self.parts.object).await.is_err() {
-                    break;
+                match store.head(&self.parts.object).await {
+                    Ok(_) => self.next_name(),
+                    // Who may not look has the name refused when the list is put together.
+                    Err(error) if error.retry_class() == RetryClass::Permanent => break,
+                    Err(error) => return Err(error),
                 }
-                self.next_name();
             }
         }
         self.parts.send(store).await
@@ -66,18 +69,22 @@ impl KeyList {
         if self.keys == 0 {
             return Ok(0);
         }
-        for _ in 0..MAX_NAMES {
+        let mut names = 1..MAX_NAMES;
+        loop {
             match self.parts.finish(store).await {
-                Err(error) if error.kind == StoreErrorKind::PreconditionFailed && !self.parts.is_begun() => {
+                Err(error)
+                    if error.kind == StoreErrorKind::PreconditionFailed
+                        && !self.parts.is_begun()
+                        && names.next().is_some() =>
+                {
                     self.next_name();
                 }
                 result => {
                     result?;
-                    break;
+                    return Ok(self.keys);
                 }
             }
         }
-        Ok(self.keys)
     }
 }
 

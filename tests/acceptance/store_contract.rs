@@ -66,3 +66,24 @@ store_contract!(recording_store, async { subject(RecordingStore::new(memory())) 
 store_contract!(fault_store_without_faults, async { subject(FaultStore::new(memory())) });
 store_contract!(s3_store_at_the_embedded_s3, embedded());
 store_contract!(s3_store_at_the_strict_oss, oss());
+
+/// A client that waits to be asked for its body sends none where it is refused, and its next request is no body.
+#[tokio::test]
+async fn a_refused_upload_takes_nothing_of_the_request_behind_it() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let server = Server::start(Options::default()).await.unwrap();
+    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let put = "PUT /files/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    connection.write_all(put.as_bytes()).await.unwrap();
+    let mut answer = [0; 4096];
+    let read = connection.read(&mut answer).await.unwrap();
+    let first = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(first.starts_with("HTTP/1.1 403"), "{first}");
+    connection.write_all(b"GET /files/a HTTP/1.1\r\nHost: localhost\r\n\r\n").await.ok();
+    let mut rest = Vec::new();
+    let reading = connection.read_to_end(&mut rest);
+    tokio::time::timeout(std::time::Duration::from_secs(2), reading).await.ok();
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("HTTP/1.1 400"), "{rest}");
+}

@@ -112,7 +112,8 @@ async fn answer(
     if let Some(file_name) = file_name.clone() {
         parts.extensions.insert(file_name);
     }
-    let body = Drained { inner: Some(body), call: call.clone(), file_name };
+    let is_waiting = parts.headers.contains_key(hyper::header::EXPECT);
+    let body = Drained { inner: Some(body), call: call.clone(), file_name, is_waiting };
     let body = s3s::Body::http_body_unsync(body);
     let is_oss = shared.options.dialect == Dialect::Oss;
     let admitted = if is_oss { oss::admit(&shared, &mut parts) } else { Ok(()) };
@@ -189,6 +190,8 @@ struct Drained {
     inner: Option<Incoming>,
     call: Call,
     file_name: Option<FileName>,
+    /// Whether the client sends nothing of it before it is asked to.
+    is_waiting: bool,
 }
 
 impl Body for Drained {
@@ -199,6 +202,7 @@ impl Body for Drained {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.is_waiting = false;
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let polled = Pin::new(inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -223,6 +227,11 @@ impl Body for Drained {
 
 impl Drop for Drained {
     fn drop(&mut self) {
+        // Who waits to be asked hears the answer, and sends nothing: what came next would be another request. The
+        // connection ends with it.
+        if self.is_waiting {
+            return;
+        }
         let Some(mut rest) = self.inner.take().filter(|body| !body.is_end_stream()) else { return };
         tokio::spawn(async move { while let Some(Ok(_)) = rest.frame().await {} });
     }

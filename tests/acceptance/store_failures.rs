@@ -455,7 +455,8 @@ async fn a_file_that_is_shorter_than_it_was_is_an_error_and_no_shorter_part() {
 async fn a_server_that_reads_over_conditions_is_found_out_once() {
     let written = || answer("200 OK", &[("etag", "\"9e0b5fe5a0b1ae5fd4ad5ff6e4a2ab3c\"")], "");
     let of_batch = |inner: &str| {
-        let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult>{inner}</DeleteResult>");
+        let body =
+            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<DeleteResult>{inner}</DeleteResult>");
         answer("200 OK", &[], &body)
     };
     let refused = "<Error><Key>p</Key><Code>PreconditionFailed</Code><Message>no</Message></Error>";

@@ -186,10 +186,13 @@ sam-replay: binaries ## replays events in containers by sam local invoke; EVENT=
 	@.tools/sam/bin/python tests/stack/sam_replay.py --local-cloud "$${CARGO_TARGET_DIR:-target}/debug/local-cloud" \
 	  $(if $(filter command line environment,$(origin FUNCTION)),--function $(FUNCTION)) $(EVENT)
 
+# What is named here takes the place of all that samconfig.toml names, so that nothing is named unasked.
+DEPLOY_PARAMETERS = $(strip $(if $(filter command line environment,$(origin ARCHITECTURE)),Architecture=$(ARCHITECTURE)) $(PARAMETERS))
+
 deploy: ## deploys the stack into your AWS account; PARAMETERS="SweepMode=apply …"
 	@$(call need-tool,sam,sam)
 	@$(MAKE) --no-print-directory build-lambda ARCHITECTURE=$(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
-	SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam deploy --parameter-overrides Architecture=$(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64) $(PARAMETERS)
+	SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam deploy $(if $(DEPLOY_PARAMETERS),--parameter-overrides $(DEPLOY_PARAMETERS))
 
 deploy-local: toolchain ## deploys the stack into an emulator that it starts at http://127.0.0.1:4566
 	@$(call need-tool,sam,sam)

@@ -3,6 +3,7 @@
 
 mod hdr;
 mod matrix;
+mod pruned;
 
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ impl ColourInfo {
     /// By an ICC profile; `None` where it is damaged or for other samples, which is no reason to refuse a picture
     /// whose pixels are sound.
     pub(super) fn of_icc(profile: &[u8], space: Space) -> Option<Self> {
-        let profile = ColorProfile::new_from_slice(profile).ok()?;
+        let profile = ColorProfile::new_from_slice(&pruned::pruned(profile)?).ok()?;
         let fits = match profile.color_space {
             DataColorSpace::Gray => space == Space::Gray,
             DataColorSpace::Rgb => space != Space::Cmyk,

@@ -94,30 +94,50 @@ pub(super) fn frames(bytes: &[u8]) -> Result<AnimationDecoder<'_>, Reason> {
 /// out. `None` where the file has no chunks.
 pub(super) fn stripped(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut webp = b"RIFF\0\0\0\0WEBP".to_vec();
-    copy_pixels(bytes.get(12..)?, &mut webp);
+    // What stands behind the file's own length is no part of it.
+    let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?) as usize;
+    let end = length.checked_add(8)?.min(bytes.len());
+    copy_pixels(bytes.get(12..end)?, &mut webp, Within::File);
     let length = u32::try_from(webp.len() - 8).ok()?;
     webp[4..8].copy_from_slice(&length.to_le_bytes());
     Some(webp)
 }
 
-/// Copies those of `chunks` that make up pixels, from a file or from one of its frames.
-fn copy_pixels(mut chunks: &[u8], into: &mut Vec<u8>) {
+/// What chunks are read of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    File,
+    /// A frame has none of its own.
+    Frame,
+}
+
+/// Copies those of `chunks` that make up pixels, from a file or from one of its frames: of each kind the first, as decoders
+/// read it, since another might hold anything.
+fn copy_pixels(mut chunks: &[u8], into: &mut Vec<u8>, within: Within) {
+    let mut copied: Vec<[u8; 4]> = Vec::new();
     while let [n0, n1, n2, n3, l0, l1, l2, l3, behind @ ..] = chunks {
         let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
         let Some(content) = behind.get(..length) else { return };
         let name = [*n0, *n1, *n2, *n3];
         let start = into.len();
+        // A picture is either with loss or without.
+        let kind = if name == *b"VP8L" { *b"VP8 " } else { name };
+        let is_again = copied.contains(&kind);
+        if name != *b"ANMF" && !is_again {
+            copied.push(kind);
+        }
         into.extend_from_slice(&chunks[..8]);
         match (&name, content) {
+            _ if is_again => into.truncate(start),
             (b"VP8X", [flags, size @ ..]) => {
                 // What is left of the flags: alpha and animation.
                 into.push(flags & 0b0001_0010);
                 into.extend_from_slice(size);
             }
             // A frame's place, then its own chunks.
-            (b"ANMF", _) if length >= 16 => {
+            (b"ANMF", _) if length >= 16 && within == Within::File => {
                 into.extend_from_slice(&content[..16]);
-                copy_pixels(&content[16..], into);
+                copy_pixels(&content[16..], into, Within::Frame);
                 let kept = u32::try_from(into.len() - start - 8).unwrap_or(u32::MAX);
                 into[start + 4..start + 8].copy_from_slice(&kept.to_le_bytes());
             }
@@ -137,6 +157,41 @@ mod tests {
 
     use super::super::recipe::Fit;
     use super::*;
+
+    fn chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).unwrap().to_le_bytes();
+        let padding = vec![0; content.len() % 2];
+        [name, &length[..], content, &padding].concat()
+    }
+
+    fn file(chunks: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(chunks.len() + 4).unwrap().to_le_bytes();
+        [b"RIFF", &length[..], b"WEBP", chunks].concat()
+    }
+
+    #[test]
+    fn frames_in_frames_are_left_out_however_deep() {
+        let mut nested = Vec::new();
+        for _ in 0..20_000 {
+            nested = chunk(b"ANMF", &[&[0; 16], &*nested].concat());
+        }
+        let pixels = chunk(b"VP8L", b"pixels");
+        let animation =
+            [chunk(b"ANIM", b"ground"), chunk(b"ANMF", &[&[1; 16], &*pixels, &nested].concat())].concat();
+        let expected = [chunk(b"ANIM", b"ground"), chunk(b"ANMF", &[&[1; 16], &*pixels].concat())].concat();
+        assert_eq!(stripped(&file(&animation)).unwrap(), file(&expected));
+    }
+
+    #[test]
+    fn what_is_told_twice_or_behind_the_end_is_left_out() {
+        let pixels = [chunk(b"ALPH", b"alpha"), chunk(b"VP8 ", b"pixels")].concat();
+        let secrets = [chunk(b"VP8L", b"GPS-SECRET"), chunk(b"ALPH", b"GPS-SECRET")].concat();
+        let inside = file(&[&*pixels, &secrets].concat());
+        let behind = [file(&pixels), secrets].concat();
+        for bytes in [inside, behind] {
+            assert_eq!(stripped(&bytes).unwrap(), file(&pixels));
+        }
+    }
 
     proptest! {
         #[test]

@@ -150,6 +150,10 @@ async fn one<S: ObjectStore, C: Clock>(
     event: &ObjectEvent,
     invocation: &Invocation,
 ) -> Outcome {
+    let mut event = event.clone();
+    // What was written while versioning is suspended is overwritten like any other object.
+    event.object.version_id = event.object.version_id.filter(|version| version != "null");
+    let event = &event;
     let outcome = match avatar(deps, event, invocation).await {
         Ok(avatar) => settle(deps, event, avatar).await,
         Err(Stop::End(outcome)) => outcome,

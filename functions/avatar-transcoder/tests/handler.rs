@@ -331,6 +331,20 @@ async fn the_source_is_deleted_only_if_it_is_still_the_one_that_was_read() {
 }
 
 #[tokio::test]
+async fn a_null_version_is_taken_for_no_version_since_it_is_written_over() {
+    let memory = store();
+    let mut event = upload(&memory, "u/me.png", &png(1)).await;
+    event["Records"][0]["s3"]["object"]["versionId"] = json!("null");
+    let first = outcome(memory.clone(), config(&[]), &event).await;
+    assert_eq!(first["status"], "stored");
+    // The duplicate of the event comes after a fresh upload under the same key.
+    upload(&memory, "u/me.png", &png(2)).await;
+    let again = outcome(memory.clone(), config(&[("SOURCE_AFTER", "delete")]), &event).await;
+    assert_eq!(again["status"], "unchanged");
+    assert!(memory.head(&ObjectRef::new("uploads", "u/me.png")).await.is_ok());
+}
+
+#[tokio::test]
 async fn multipart_empty_and_oversized_uploads_are_rejected_without_a_read() {
     let tag = "5d41402abc4b2a76b9719d911017c592";
     for (event, reason) in [

@@ -22,6 +22,10 @@ const HEADROOM_TENTHS: u64 = 14;
 /// What the decoder takes for its tables and state.
 const DECODER_BYTES: u64 = 256 << 10;
 
+/// What scans of arithmetic-coded blocks take at most, blocks times scans: at 5 µs for each, as measured where every bit is
+/// well foretold, half a minute. A scan of a hundred bytes may go over all blocks, so that a few kilobytes could cost hours.
+const MOST_ARITHMETIC_BLOCKS: u64 = 6_000_000;
+
 /// A start of frame.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
@@ -169,6 +173,19 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         return Err(reason);
     }
     let Frame { marker, width, height, components, density, .. } = frame;
+    if matches!(marker, 0xc9 | 0xca) {
+        let scans = scans(bytes);
+        let blocks = u64::from(width).div_ceil(8) * u64::from(height).div_ceil(8) * density.max(100) / 100;
+        if blocks.saturating_mul(scans) > MOST_ARITHMETIC_BLOCKS {
+            return Err(Reason::new(
+                "unsupported-type",
+                format!(
+                    "The picture is an arithmetic-coded JPEG whose {scans} scans take too long to be decoded, which browsers \
+                     do not show either; save it as a usual JPEG."
+                ),
+            ));
+        }
+    }
     let part = eighths(width, height, recipe);
     let kept = u64::from(scaled(width, part)) * u64::from(scaled(height, part));
     // A picture that stays in its planes keeps their density; all others are interleaved.
@@ -201,6 +218,11 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         parts: parts(kept.map_or(coefficients, |kept| kept + DECODER_BYTES)),
         otherwise: kept.map(|_| parts(coefficients)),
     })
+}
+
+/// How many scans a file may have: in what is coded a marker's first byte is always followed by a zero or a restart.
+fn scans(bytes: &[u8]) -> u64 {
+    bytes.windows(2).filter(|pair| *pair == [0xff, 0xda]).count() as u64
 }
 
 /// What the faster decoder keeps of the blocks of a progressive picture, in bytes, if it knows this one.
@@ -261,4 +283,35 @@ pub(super) fn decode(
         samples.iter_mut().for_each(|ink| *ink = 255 - *ink);
     }
     Ok(Decoded { raster: Raster::Image(Image { width, height, channels, samples }), scale, to_srgb })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An arithmetic-coded progressive picture of one component, with so many scans of next to nothing.
+    fn arithmetic(width: u16, height: u16, scans: usize) -> Vec<u8> {
+        let mut jpeg = vec![0xff, 0xd8, 0xff, 0xca, 0, 11, 8];
+        jpeg.extend(height.to_be_bytes());
+        jpeg.extend(width.to_be_bytes());
+        jpeg.extend([1, 1, 0x11, 0]);
+        jpeg.extend([0xff, 0xda, 0, 8, 1, 1, 0, 1, 63, 0, 0].repeat(scans));
+        jpeg.extend([0xff, 0xd9]);
+        jpeg
+    }
+
+    #[test]
+    fn scans_that_would_take_longer_than_an_invocation_are_refused_by_the_header() {
+        let recipe = Recipe::default();
+        for (width, height, scans, refused) in [
+            (7000, 7000, 498, true),
+            (4000, 3000, 10, false),
+            (1000, 1000, 300, false),
+            (1000, 1000, 500, true),
+        ] {
+            let read = header(&arithmetic(width, height, scans), &recipe);
+            let code = read.err().map(|reason| reason.code);
+            assert_eq!(code, refused.then_some("unsupported-type"), "{width} × {height}, {scans}");
+        }
+    }
 }

@@ -36,7 +36,11 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
     };
     let info = decoder.read_header_info().map_err(undecodable)?;
     let wide = u64::from(info.bit_depth == BitDepth::Sixteen) + 1;
+    let names_clear = names_clear_colour(bytes);
     let channels = match info.color_type {
+        // The colour that stands for nothing becomes alpha for every pixel.
+        ColorType::Grayscale if names_clear => 2,
+        ColorType::Rgb if names_clear => 4,
         ColorType::Grayscale => 1,
         ColorType::GrayscaleAlpha => 2,
         ColorType::Rgb => 3,
@@ -70,6 +74,21 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
             has_alpha: kept_channels == 4,
         },
     })
+}
+
+/// Whether a chunk before the pixels names a colour that is to be clear.
+fn names_clear_colour(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let [l3, l2, l1, l0, name @ ..] = rest {
+        let length = u32::from_be_bytes([*l3, *l2, *l1, *l0]) as usize;
+        match name.get(..4) {
+            Some(b"tRNS") => return true,
+            Some(b"IDAT") | None => return false,
+            // Behind the name and the content stands a checksum.
+            Some(_) => rest = length.checked_add(8).and_then(|end| name.get(end..)).unwrap_or_default(),
+        }
+    }
+    false
 }
 
 /// What the file says about its colours, in the order of precedence of the PNG specification, third edition: `cICP`,

@@ -36,6 +36,10 @@ pub fn admit(event: &ObjectEvent, config: &Config) -> Result<Folder, Refusal> {
         )));
     }
     let folder = Folder::of_upload(&event.object.key, &config.kinds).map_err(Refusal::Reject)?;
+    // An event that names no tag may be about an upload that was replaced; what is read then tells its own size.
+    if event.e_tag.is_none() {
+        return Ok(folder);
+    }
     if event.change == Change::Created(Creation::Multipart) && !config.accept_multipart {
         return Err(Refusal::Reject(multipart_not_accepted()));
     }

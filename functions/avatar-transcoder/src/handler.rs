@@ -43,6 +43,10 @@ const LAST_CODE: u8 = 7;
 /// The metadata that holds the average colour of a rendition, as `#rrggbb`.
 const AVERAGE_COLOUR: &str = "average-colour";
 
+/// The tags by which a client learns that its upload was rejected, and why.
+const STATUS_TAG: &str = "avatar-status";
+const REASON_TAG: &str = "avatar-reason";
+
 /// How often a write is tried again after somebody else wrote at the same time.
 const WRITE_ATTEMPTS: usize = 4;
 
@@ -91,7 +95,8 @@ enum Stop {
     /// Something that ends as it is.
     End(Outcome),
     Skip(Reason),
-    Reject(Reason),
+    /// With the tag of the upload that was read, where one was.
+    Reject(Reason, Option<ETag>),
     Fail(Reason, RetryClass),
 }
 
@@ -105,7 +110,7 @@ impl From<Refusal> for Stop {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Skip(reason) => Self::Skip(reason),
-            Refusal::Reject(reason) => Self::Reject(reason),
+            Refusal::Reject(reason) => Self::Reject(reason, None),
             Refusal::Misconfigured(reason) => Self::Fail(reason, RetryClass::Permanent),
         }
     }
@@ -126,6 +131,8 @@ struct Upload {
     bytes: Bytes,
     digest: [u8; 16],
     e_tag: ETag,
+    /// Whether it may have tags.
+    has_tags: bool,
 }
 
 /// What a page shows before the avatar has come.
@@ -159,9 +166,9 @@ async fn one<S: ObjectStore, C: Clock>(
         Err(Stop::End(outcome)) => outcome,
         Err(Stop::Skip(reason)) => Outcome::skipped(reason),
         Err(Stop::Fail(reason, retry)) => Outcome::failed(reason, retry),
-        Err(Stop::Reject(reason)) => {
-            let tags = [("avatar-status", Status::Rejected.as_str()), ("avatar-reason", reason.code)];
-            match tag(deps, event, event.e_tag.as_ref(), &tags).await {
+        Err(Stop::Reject(reason, read)) => {
+            let tags = [(STATUS_TAG, Status::Rejected.as_str()), (REASON_TAG, reason.code)];
+            match tag(deps, event, read.as_ref().or(event.e_tag.as_ref()), &tags).await {
                 Ok(()) => Outcome::rejected(reason),
                 Err(error) => Outcome::failed(error.reason(), error.retry_class()),
             }
@@ -219,24 +226,28 @@ async fn avatar<S: ObjectStore, C: Clock>(
         _ => find_place(deps, &folder, upload.digest, recipe_text, 0).await?,
     };
     if place.slot == Slot::Unchanged {
+        take_back(deps, event, &upload).await?;
         return Ok(unchanged(config, &folder, place, Some(upload.e_tag)));
     }
 
-    let picture = deps.transcode(upload.bytes, recipe, invocation).await?;
+    let picture = deps.transcode(&upload, recipe, invocation).await?;
+    // Before the avatar stands: a second run that finds it there does not look at the upload any more.
+    take_back(deps, event, &upload).await?;
+    // What was uploaded is not needed any more, and large.
+    let Upload { digest, e_tag, .. } = upload;
     let placeholder = Placeholder {
         thumbhash: BASE64.encode(&picture.thumbhash),
         average_colour: format!("#{}", hex::encode(picture.average_colour)),
     };
     loop {
-        let written =
-            write_all(deps, &folder, &place, upload.digest, recipe_text, &picture, &placeholder).await?;
+        let written = write_all(deps, &folder, &place, digest, recipe_text, &picture, &placeholder).await?;
         let status = match written {
             Written::Ours => Status::Stored,
             Written::Already => Status::Unchanged,
             Written::Taken => {
-                place = find_place(deps, &folder, upload.digest, recipe_text, place.n + 1).await?;
+                place = find_place(deps, &folder, digest, recipe_text, place.n + 1).await?;
                 if place.slot == Slot::Unchanged {
-                    return Ok(unchanged(config, &folder, place, Some(upload.e_tag)));
+                    return Ok(unchanged(config, &folder, place, Some(e_tag)));
                 }
                 continue;
             }
@@ -251,7 +262,7 @@ async fn avatar<S: ObjectStore, C: Clock>(
         if !picture.notes.is_empty() {
             detail.insert("notes".into(), json!(picture.notes));
         }
-        return Ok(Avatar { status, n: place.n, source: Some(upload.e_tag), detail: detail.into() });
+        return Ok(Avatar { status, n: place.n, source: Some(e_tag), detail: detail.into() });
     }
 }
 
@@ -308,10 +319,13 @@ async fn read<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) 
     if found.meta.metadata.contains_key(PRODUCED_BY) {
         return Err(Stop::Skip(Reason::new("own-output", "The object was written by these functions.")));
     }
-    admission::check_parts(&found.meta.e_tag, &deps.config).map_err(Stop::Reject)?;
-    admission::check_size(found.meta.size, limit).map_err(Stop::Reject)?;
+    let e_tag = found.meta.e_tag.clone();
+    let reject = |reason| Stop::Reject(reason, Some(e_tag.clone()));
+    admission::check_parts(&e_tag, &deps.config).map_err(reject)?;
+    admission::check_size(found.meta.size, limit).map_err(reject)?;
     let claims = authenticate(deps, &found.meta).await?;
-    let (e_tag, created_at) = (found.meta.e_tag.clone(), event.time.unwrap_or(found.meta.last_modified));
+    let created_at = event.time.unwrap_or(found.meta.last_modified);
+    let has_tags = found.meta.tag_count.is_some_and(|count| count > 0);
     let bytes = found.bytes(limit).await?;
     let digest = Md5::digest(&bytes).into();
     if let Some(claims) = claims {
@@ -324,10 +338,10 @@ async fn read<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent) 
             sha256: claims.sha256.is_some().then(|| Sha256::digest(&bytes).into()),
         };
         if let Some(reason) = claims.failures(&facts).into_iter().next() {
-            return Err(Stop::Reject(reason));
+            return Err(reject(reason));
         }
     }
-    Ok(Upload { bytes, digest, e_tag })
+    Ok(Upload { bytes, digest, e_tag, has_tags })
 }
 
 /// The claims of the ticket that came with an upload; `None` where no ticket is needed and none came.
@@ -336,11 +350,12 @@ async fn authenticate<S: ObjectStore, C: Clock>(
     meta: &ObjectMeta,
 ) -> Result<Option<Claims>, Stop> {
     let Some(keys) = &deps.keys else { return Ok(None) };
+    let reject = |reason| Stop::Reject(reason, Some(meta.e_tag.clone()));
     let Some(token) = meta.metadata.get(ticket::METADATA) else {
-        return if deps.config.ticket_required { Err(Stop::Reject(ticket::missing())) } else { Ok(None) };
+        return if deps.config.ticket_required { Err(reject(ticket::missing())) } else { Ok(None) };
     };
     let verdict = keys.authenticate(token, &deps.store, &deps.clock).await;
-    verdict.map_err(|error| Stop::End(error.outcome()))?.map(Some).map_err(Stop::Reject)
+    verdict.map_err(|error| Stop::End(error.outcome()))?.map(Some).map_err(reject)
 }
 
 /// What became of the renditions at a place.
@@ -502,6 +517,34 @@ async fn tag<S: ObjectStore, C: Clock>(
     }
 }
 
+/// Takes an earlier verdict off an upload that turns out to be one for an avatar: it may have been rejected by
+/// narrower limits, and a client that reads its tags would go by them.
+async fn take_back<S: ObjectStore, C: Clock>(
+    deps: &Deps<S, C>,
+    event: &ObjectEvent,
+    upload: &Upload,
+) -> Result<(), StoreError> {
+    if !upload.has_tags || deps.config.source_after == SourceAfter::Delete {
+        return Ok(());
+    }
+    let object = &event.object;
+    let taken_back = async {
+        let mut tags = deps.store.get_tags(object).await?;
+        let standing = tags.len();
+        tags.retain(|name, _| name != STATUS_TAG && name != REASON_TAG);
+        let is_replaced = async || Ok(deps.store.head(object).await?.e_tag != upload.e_tag);
+        if tags.len() == standing || (object.version_id.is_none() && is_replaced().await?) {
+            return Ok(());
+        }
+        deps.store.put_tags(object, &tags).await
+    };
+    match taken_back.await {
+        // Who may not read tags has not written any.
+        Err(error) if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::AccessDenied) => Ok(()),
+        result => result,
+    }
+}
+
 /// Deletes the upload, if it is still the one that was read.
 async fn delete_source<S: ObjectStore, C: Clock>(
     deps: &Deps<S, C>,
@@ -557,19 +600,19 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
     /// Runs the pipeline beside the executor, so that a store call of another invocation can go on.
     async fn transcode(
         &self,
-        bytes: Bytes,
+        upload: &Upload,
         recipe: &Arc<Recipe>,
         invocation: &Invocation,
     ) -> Result<Picture, Stop> {
         let mut limits = self.config.limits.clone();
         limits.time = limits.time.min(invocation.remaining(self.clock.now()).saturating_sub(ANSWER_TIME));
-        let recipe = Arc::clone(recipe);
+        let (recipe, bytes) = (Arc::clone(recipe), upload.bytes.clone());
         let work = tokio::task::spawn_blocking(move || {
             let start = Instant::now();
             pipeline::transcode_watched(&bytes, &recipe, &limits, &|| start.elapsed())
         });
         match work.await {
-            Ok(result) => result.map_err(Stop::Reject),
+            Ok(result) => result.map_err(|reason| Stop::Reject(reason, Some(upload.e_tag.clone()))),
             // A defect in a decoder, met by one upload, must not be met again and again.
             Err(panic) => Err(Stop::Fail(
                 Reason::new("internal-error", format!("The picture made the decoder fail: {panic}")),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use avatar_transcoder::config::Config;
 use avatar_transcoder::handler::{Deps, handle};
-use shared::clock::SystemClock;
+use shared::clock::{Clock, SystemClock};
 use shared::env::Environment;
 use shared::object_ref::ObjectRef;
 use shared::runtime::{Invocation, InvocationError};
@@ -294,6 +294,73 @@ async fn an_old_verdict_is_not_written_on_a_fresh_upload() {
     let outcome = outcome(memory.clone(), config(&[]), &old).await;
     assert_eq!(outcome["reason"]["code"], "unknown-kind");
     assert!(memory.get_tags(&ObjectRef::new("uploads", "x/me.png")).await.unwrap().is_empty());
+}
+
+/// A clock whose owner uploads something else as soon as the first upload was read.
+struct Meanwhile {
+    store: std::sync::Arc<RecordingStore<MemoryStore>>,
+    object: ObjectRef,
+    content: Bytes,
+    once: std::sync::Once,
+}
+
+impl Clock for Meanwhile {
+    fn now(&self) -> Timestamp {
+        if self.store.count(Operation::Get) > 0 {
+            self.once.call_once(|| {
+                let put = self.store.inner().put(&self.object, self.content.clone(), PutOptions::default());
+                futures::executor::block_on(put).unwrap();
+            });
+        }
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_on_what_was_read_is_not_written_on_what_came_after_though_the_event_named_no_tag() {
+    let memory = store();
+    let object = ObjectRef::new("uploads", "u/me.png");
+    memory.put(&object, Bytes::from_static(b"<html>"), PutOptions::default()).await.unwrap();
+    let recording = std::sync::Arc::new(RecordingStore::new(memory.clone()));
+    let (store, once) = (recording.clone(), std::sync::Once::new());
+    let clock = Meanwhile { store, object: object.clone(), content: png(2), once };
+    let by_hand = json!({"bucket": "uploads", "key": "u/me.png"});
+    let invocation = Invocation { request_id: "test".into(), deadline: Timestamp::MAX };
+    let answer = handle(&Deps::new(recording, clock, config(&[])), &by_hand, &invocation).await.unwrap();
+    assert_eq!(answer["outcomes"][0]["reason"]["code"], "unsupported-type");
+    assert!(memory.get_tags(&object).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_an_event_without_a_tag_says_of_its_size_is_not_believed() {
+    let memory = store();
+    upload(&memory, "u/me.png", &png(1)).await;
+    let mut event = event("u/me.png", 99_000_000, "");
+    event["Records"][0]["s3"]["object"].as_object_mut().unwrap().remove("eTag");
+    assert_eq!(outcome(memory, config(&[]), &event).await["status"], "stored");
+}
+
+#[tokio::test]
+async fn a_verdict_by_narrower_limits_is_taken_back_once_the_avatar_stands() {
+    let content = png(1);
+    let object = ObjectRef::new("uploads", "u/me.png");
+    for already in [false, true] {
+        let memory = store();
+        if already {
+            let other = upload(&memory, "u/other.png", &content).await;
+            outcome(memory.clone(), config(&[]), &other).await;
+        }
+        let team = PutOptions { tags: [("team".into(), "red".into())].into(), ..PutOptions::default() };
+        memory.put(&object, content.clone(), team).await.unwrap();
+        let by_hand = json!({"bucket": "uploads", "key": "u/me.png"});
+        let narrow = outcome(memory.clone(), config(&[("MAX_UPLOAD_BYTES", "100")]), &by_hand).await;
+        assert_eq!(narrow["reason"]["code"], "too-large");
+        assert_eq!(memory.get_tags(&object).await.unwrap().len(), 3);
+        let wide = outcome(memory.clone(), config(&[]), &by_hand).await;
+        assert_eq!(wide["status"], if already { "unchanged" } else { "stored" });
+        let tags = memory.get_tags(&object).await.unwrap();
+        assert_eq!(tags.into_iter().collect::<Vec<_>>(), [("team".to_owned(), "red".to_owned())]);
+    }
 }
 
 #[tokio::test]

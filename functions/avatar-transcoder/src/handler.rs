@@ -47,6 +47,9 @@ const AVERAGE_COLOUR: &str = "average-colour";
 const STATUS_TAG: &str = "avatar-status";
 const REASON_TAG: &str = "avatar-reason";
 
+/// The tags that an object has at most.
+const MAX_TAGS: usize = 10;
+
 /// How often a write is tried again after somebody else wrote at the same time.
 const WRITE_ATTEMPTS: usize = 4;
 
@@ -492,7 +495,8 @@ fn describe(config: &Config, folder: &Folder, n: u8, code: ShortCode) -> Map<Str
 }
 
 /// Adds `tags` to those that the upload has, unless it was replaced since: a fresh upload must not
-/// carry the verdict on an older one. An upload that is gone needs no tags.
+/// carry the verdict on an older one. An upload that is gone needs no tags. Where the client has left no room for all of
+/// them, the first ones are written: that they are missing does not change what became of the upload.
 async fn tag<S: ObjectStore, C: Clock>(
     deps: &Deps<S, C>,
     event: &ObjectEvent,
@@ -507,9 +511,15 @@ async fn tag<S: ObjectStore, C: Clock>(
         {
             return Ok(());
         }
-        let mut all = deps.store.get_tags(object).await?;
-        all.extend(tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        deps.store.put_tags(object, &all).await
+        let standing = deps.store.get_tags(object).await?;
+        let mut all = standing.clone();
+        all.retain(|standing, _| tags.iter().all(|(name, _)| standing != name));
+        let (written, left_out) = tags.split_at(tags.len().min(MAX_TAGS.saturating_sub(all.len())));
+        all.extend(written.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        if let Some((name, value)) = left_out.first() {
+            tracing::warn!(%object, tag = name, value, "the upload has no room for a tag");
+        }
+        if all == standing { Ok(()) } else { deps.store.put_tags(object, &all).await }
     };
     match tagged.await {
         Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),

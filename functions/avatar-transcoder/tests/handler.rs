@@ -364,6 +364,39 @@ async fn a_verdict_by_narrower_limits_is_taken_back_once_the_avatar_stands() {
 }
 
 #[tokio::test]
+async fn an_upload_with_many_tags_is_rejected_all_the_same_and_told_what_fits() {
+    let page = Bytes::from_static(b"<!doctype html><html></html>");
+    let object = ObjectRef::new("uploads", "u/page.png");
+    for (own, stale, told) in [
+        (8, None, ["rejected", "unsupported-type"].as_slice()),
+        (9, None, &["rejected"]),
+        (9, Some(("avatar-reason", "empty")), &["rejected"]),
+        (8, Some(("avatar-status", "rejected")), &["rejected", "unsupported-type"]),
+        (10, None, &[]),
+    ] {
+        let memory = store();
+        let own_tags = (0..own).map(|n| (format!("team-{n}"), "red".to_owned()));
+        let stale = stale.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let put = PutOptions { tags: own_tags.chain(stale).collect(), ..PutOptions::default() };
+        let tag = memory.put(&object, page.clone(), put).await.unwrap().e_tag;
+        let event = event("u/page.png", page.len(), tag.as_str());
+        let outcome = outcome(memory.clone(), config(&[]), &event).await;
+        assert_eq!(
+            (outcome["status"].as_str(), outcome["reason"]["code"].as_str()),
+            (Some("rejected"), Some("unsupported-type")),
+            "{own} tags"
+        );
+        let tags = memory.get_tags(&object).await.unwrap();
+        let seen: Vec<&str> = ["avatar-status", "avatar-reason"]
+            .iter()
+            .filter_map(|name| Some(tags.get(*name)?.as_str()))
+            .collect();
+        assert_eq!(seen, told, "{own} tags");
+        assert_eq!(tags.len(), own + told.len(), "all of its own stay");
+    }
+}
+
+#[tokio::test]
 async fn its_own_output_and_its_own_bucket_are_left_alone() {
     let memory = store();
     let object = ObjectRef::new("uploads", "u/copy.webp");

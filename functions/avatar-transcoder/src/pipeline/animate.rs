@@ -214,8 +214,19 @@ impl Watch<'_> {
         if done == count || done < FRAMES_OF_A_PACE || gone * count <= left * done {
             return None;
         }
-        let foretold = self.foretold.as_secs_f64() * f64::from(done) / f64::from(count);
-        Some(gone.as_secs_f64() / foretold.max(1e-9))
+        Some(self.slowness(gone, done))
+    }
+
+    /// How many times as long as foretold it takes, where the time is over: for the frames before a stretch, which are
+    /// decoded and not kept, and of which there may be any number.
+    fn is_over(&self) -> Option<f64> {
+        let gone = (self.gone)().saturating_sub(self.start);
+        (gone > self.left).then(|| self.slowness(gone, self.done.max(1)))
+    }
+
+    fn slowness(&self, gone: Duration, done: u32) -> f64 {
+        let foretold = self.foretold.as_secs_f64() * f64::from(done) / f64::from(self.count.max(1));
+        gone.as_secs_f64() / foretold.max(1e-9)
     }
 }
 
@@ -397,7 +408,15 @@ impl Run<'_> {
             let Some(rgba) = tracing::debug_span!("decode").in_scope(|| frames.next_frame())? else {
                 return Err(undecodable("frames are missing"));
             };
-            let Some(duration) = duration.filter(|_| range.contains(&i)) else { continue };
+            let Some(duration) = duration.filter(|_| range.contains(&i)) else {
+                // Frames that are dropped have a kept one soon behind them, after which the watch is looked at anyway.
+                if i < range.start
+                    && let Some(slowness) = watch.is_over()
+                {
+                    return Ok(Stretch::TooSlow(slowness));
+                }
+                continue;
+            };
             if watch.done == 0 {
                 watch.begin();
             }
@@ -488,6 +507,25 @@ mod tests {
         });
         assert!(has_halves(header.durations_ms.len()));
         assert_eq!(together, apart);
+    }
+
+    #[test]
+    fn frames_before_a_stretch_are_not_decoded_beyond_the_time() {
+        let bytes = include_bytes!("../../../../tests/fixtures/images/made/coffee-pan.gif");
+        let recipe = Recipe { edge: 64, ..Recipe::default() };
+        let header = header::read(bytes, &recipe, &Limits::default()).unwrap();
+        // Whoever goes on decoding comes to where the file is cut off.
+        let cut = &bytes[..bytes.len() / 2];
+        let (budget, gone) = (Duration::from_secs(1), || Duration::from_secs(2));
+        let run =
+            Run { bytes: cut, header: &header, recipe: &recipe, budget, gone: &gone, side_by_side: false };
+        let plan = Plan { keep_every: 1, shrink: 1, foretold: budget };
+        let (_, manner) = run.manner(plan, &[64], None).unwrap();
+        let kept = kept(&header.durations_ms, 1);
+        let (start, count) = (Duration::ZERO, 1);
+        let mut watch = Watch { gone: &gone, start, left: budget, foretold: budget, count, done: 0 };
+        let stretch = run.stretch(plan, &manner, &kept, kept.len() - 1..kept.len(), &mut watch).unwrap();
+        assert!(matches!(stretch, Stretch::TooSlow(_)));
     }
 
     proptest! {

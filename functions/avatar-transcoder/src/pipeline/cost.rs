@@ -131,9 +131,11 @@ fn all_edges(header: &Header, recipe: &Recipe, shrink: u32) -> u64 {
 
 /// The time with one frame of `keep_every` kept and edges divided by `shrink`.
 pub(super) fn time(header: &Header, recipe: &Recipe, keep_every: usize, shrink: u32) -> Duration {
-    let frames = if recipe.animation == Animation::Keep { header.durations_ms.len() as u64 } else { 1 };
-    let canvas = u64::from(header.width) * u64::from(header.height);
+    let (frames, decoded) = match recipe.animation {
+        Animation::Keep => (header.durations_ms.len() as u64, header.decoded_pixels),
+        Animation::Still => (1, u64::from(header.width) * u64::from(header.height)),
+    };
     let kept = frames.div_ceil(keep_every as u64);
     let pixels = all_edges(header, recipe, shrink);
-    Duration::from_nanos(frames * canvas * DECODE_NS_PER_PIXEL + kept * pixels * ENCODE_NS_PER_PIXEL)
+    Duration::from_nanos(decoded * DECODE_NS_PER_PIXEL + kept * pixels * ENCODE_NS_PER_PIXEL)
 }

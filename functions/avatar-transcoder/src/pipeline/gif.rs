@@ -36,7 +36,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
     let mut decoder = options().read_info(cursor(bytes)).map_err(undecodable)?;
     let mut durations_ms = Vec::new();
     let global = decoder.global_palette().map_or(0, <[u8]>::len);
-    let (mut restores, mut first, mut largest) = (false, First::Opaque, 0);
+    let (mut restores, mut first, mut largest, mut decoded_pixels) = (false, First::Opaque, 0, 0);
     let (mut width, mut height) = (u32::from(decoder.width()), u32::from(decoder.height()));
     while let Some(frame) = decoder.next_frame_info().map_err(undecodable)? {
         restores |= frame.dispose == DisposalMethod::Previous;
@@ -56,6 +56,8 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         durations_ms.push(duration_ms(frame.delay));
         let pixels = u64::from(frame.width) * u64::from(frame.height);
         largest = largest.max(pixels);
+        // A frame is decoded whole, whatever of it lies beyond the screen.
+        decoded_pixels += pixels.max(u64::from(width) * u64::from(height));
         if pixels > limits.pixels {
             return Err(Reason::new(
                 "too-many-pixels",
@@ -86,6 +88,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<H
         height,
         durations_ms,
         delays_changed: false,
+        decoded_pixels,
         loops,
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,
@@ -120,8 +123,8 @@ fn still_parts(width: u32, height: u32, packed: u64, first: First, recipe: &Reci
     Parts { raster: kept * channels, decoding, rows, channels, has_alpha }
 }
 
-/// An animation has a canvas, another to restore if a frame asks for it, and a frame's indices, packed and not; each
-/// frame is shrunk. An index is packed into twelve bits at most.
+/// An animation has a canvas, another to restore if a frame asks for it, and a frame's indices, packed and not, all of
+/// them although some may lie beyond the screen; each frame is shrunk. An index is packed into twelve bits at most.
 fn animated_parts(
     width: u32,
     height: u32,
@@ -132,7 +135,8 @@ fn animated_parts(
     let packed = (largest * 3 / 2).min(bytes as u64);
     let still = still_parts(width, height, packed, First::Hides, recipe);
     let pixels = u64::from(width) * u64::from(height);
-    Parts { decoding: packed + pixels * if restores { 9 } else { 5 }, ..still }
+    let canvases = pixels * if restores { 8 } else { 4 };
+    Parts { decoding: packed + canvases + largest.max(pixels), ..still }
 }
 
 /// The frames of a GIF, each as it is seen on the whole screen.

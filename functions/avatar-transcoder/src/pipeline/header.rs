@@ -43,6 +43,8 @@ pub(super) struct Header {
     pub(super) durations_ms: Vec<u32>,
     /// Whether the file has other durations, too short to be meant.
     pub(super) delays_changed: bool,
+    /// Pixels of all frames that decoding goes over, which may be more than the canvas has.
+    pub(super) decoded_pixels: u64,
     /// How often an animation is played; 0 is for ever.
     pub(super) loops: u32,
     pub(super) orientation: Orientation,

@@ -211,6 +211,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         height,
         durations_ms: vec![0],
         delays_changed: false,
+        decoded_pixels: u64::from(width) * u64::from(height),
         loops: 0,
         orientation: segments.exif.as_deref().map(Orientation::of_exif).unwrap_or_default(),
         colour: segments.colour(components),

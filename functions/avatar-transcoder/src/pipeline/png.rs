@@ -61,6 +61,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         height,
         durations_ms: vec![0],
         delays_changed: false,
+        decoded_pixels: pixels,
         loops: 0,
         orientation: Orientation::default(),
         colour: ColourInfo::Srgb,

@@ -42,6 +42,7 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         width: info.width,
         height: info.height,
         delays_changed: durations_ms != stored,
+        decoded_pixels: pixels * durations_ms.len() as u64,
         durations_ms,
         loops: info.loops,
         orientation: demuxer.chunk(b"EXIF").as_deref().map(Orientation::of_exif).unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use avatar_transcoder::pipeline::{Fit, Limits, Recipe, transcode, transcode_watched};
+use avatar_transcoder::pipeline::{Fit, Limits, Recipe, estimate, transcode, transcode_watched};
 use gif::DisposalMethod::{Any, Background, Keep, Previous};
 
 use super::support::*;
@@ -112,6 +112,17 @@ fn an_interlaced_frame_is_put_in_order() {
     let picture = made(&gif_of((8, 8), still), &recipe(64));
     let seen = Seen::of(&picture.main.webp);
     assert_eq!(rows.map(|(x, y)| seen.at(x, y)), both[0]);
+}
+
+#[test]
+fn a_frame_is_reckoned_with_whole_however_small_the_screen_is() {
+    let cost = |side| {
+        let frames = vec![part((0, 0, 8, 8), 0, Keep), part((0, 0, side, side), 1, Keep)];
+        estimate(&gif_of((8, 8), frames), &recipe(64), &Limits::default()).unwrap()
+    };
+    let (small, large) = (cost(8), cost(4000));
+    assert!(large.memory_bytes - small.memory_bytes >= 16_000_000, "{small:?} {large:?}");
+    assert!(large.time - small.time >= Duration::from_millis(100), "{small:?} {large:?}");
 }
 
 #[test]

@@ -188,7 +188,8 @@ impl Config {
         }
         if let (Some(config), Some(tag)) = (&self.watermark, watermark) {
             let (gravity, opacity, scale) = (config.gravity.name(), config.opacity, config.scale);
-            recipe.push_str(&format!(";w{tag}-{gravity}-{opacity}-{scale}"));
+            // The second way of laying it over: shrunk once to what the largest rendition needs, and from there on.
+            recipe.push_str(&format!(";w2-{tag}-{gravity}-{opacity}-{scale}"));
         }
         recipe
     }

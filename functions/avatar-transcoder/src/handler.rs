@@ -576,7 +576,7 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
         self.recipe
             .get_or_try_init(async || {
                 let config = &self.config;
-                let mut recipe = Recipe {
+                let recipe = Recipe {
                     edge: config.edge,
                     extra_edges: config.extra_edges.clone(),
                     fit: config.fit,
@@ -601,8 +601,7 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
                 picture.gravity = watermark.gravity;
                 picture.opacity = watermark.opacity;
                 picture.scale = watermark.scale;
-                recipe.watermark = Some(picture);
-                Ok((Arc::new(recipe), config.recipe(Some(&tag))))
+                Ok((Arc::new(recipe.with_watermark(picture)), config.recipe(Some(&tag))))
             })
             .await
     }

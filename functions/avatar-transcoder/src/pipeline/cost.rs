@@ -80,9 +80,10 @@ pub(super) fn animated(
     let parts = header.animated?;
     // A canvas of which each frame is shrunk and resized before it is encoded, and renditions that grow side by side.
     let frame = parts.raster + resizing(header, recipe, parts);
-    let working = parts.decoding + frame + all_edges(header, recipe, 1) * ANIMATED_PER_PIXEL;
+    let renditions = all_edges(header, recipe, 1) * ANIMATED_PER_PIXEL;
+    let working = parts.decoding + frame + renditions + recipe.watermark_bytes();
     let fitting = |working| {
-        let cost = cost(working, upload_bytes, time(header, recipe, 1, 1));
+        let cost = cost(working, recipe, upload_bytes, time(header, recipe, 1, 1));
         (cost.memory_bytes <= limits.memory_bytes.min(ANIMATION)).then_some(cost)
     };
     let halves = animate::has_halves(header.durations_ms.len()).then(|| fitting(2 * working)).flatten();
@@ -103,12 +104,14 @@ pub(super) fn decided(header: &Header, upload_bytes: usize, recipe: &Recipe, lim
         finished * LOSSY_PER_PIXEL
     };
     // The decoded picture is gone before anything is encoded.
-    let working = (parts.raster + parts.decoding.max(resizing(header, recipe, parts))).max(encoding);
-    cost(working, upload_bytes, time(header, recipe, 1, 1))
+    let dressing = resizing(header, recipe, parts) + recipe.watermark_bytes();
+    let working = (parts.raster + parts.decoding.max(dressing)).max(encoding);
+    cost(working, recipe, upload_bytes, time(header, recipe, 1, 1))
 }
 
-fn cost(working: u64, upload_bytes: usize, time: Duration) -> Cost {
-    let memory_bytes = PROCESS + ENCODER + upload_bytes as u64 + working;
+/// Beside what is worked with there are the upload and the watermark, of which each rendition takes a copy in its size.
+fn cost(working: u64, recipe: &Recipe, upload_bytes: usize, time: Duration) -> Cost {
+    let memory_bytes = PROCESS + ENCODER + upload_bytes as u64 + recipe.watermark_bytes() + working;
     Cost { memory_bytes, process_bytes: PROCESS, time }
 }
 

@@ -2,7 +2,7 @@
 
 use shared::outcome::Reason;
 
-use super::{Limits, geometry};
+use super::{Limits, geometry, watermark};
 
 /// How a picture that is not square meets a square.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -169,6 +169,18 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The same recipe with `mark` over every rendition, kept as large as the largest of them needs it.
+    #[must_use]
+    pub fn with_watermark(self, mark: Watermark) -> Self {
+        let watermark = Some(watermark::shrunk(mark, self.largest_edge()));
+        Self { watermark, ..self }
+    }
+
+    /// The bytes of the watermark's pixels.
+    pub(super) fn watermark_bytes(&self) -> u64 {
+        self.watermark.as_ref().map_or(0, |mark| mark.rgba.len() as u64)
+    }
+
     /// Whether a JPEG's planes can be encoded without a detour over red, green and blue.
     pub(super) fn keeps_planes(&self) -> bool {
         self.watermark.is_none() && (self.ground.is_none() || self.fit == Fit::Cover)

@@ -32,6 +32,12 @@ fn resample(
     Ok(resized.into_vec())
 }
 
+/// The whole of a picture in RGBA, whose samples are somebody else's, at the size `to`.
+pub(super) fn rgba(samples: &[u8], size: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>, Failed> {
+    let whole = Crop { left: 0.0, top: 0.0, width: f64::from(size.0), height: f64::from(size.1) };
+    resample(samples, size, (PixelType::U8x4, true), whole.for_size(to), to)
+}
+
 /// The part `crop` of `image`, at the size `to`.
 pub(super) fn image(image: &Image, crop: Crop, to: (u32, u32)) -> Result<Image, Failed> {
     let size = (image.width, image.height);

@@ -1,6 +1,6 @@
 //! Lays a picture over a rendition.
 
-use super::geometry::{self, Crop};
+use super::geometry;
 use super::raster::{Channels, Image};
 use super::recipe::{Fit, Gravity, Watermark};
 use super::resize;
@@ -22,23 +22,33 @@ pub(super) fn lay_over(mut image: Image, mark: &Watermark) -> Image {
     image
 }
 
+/// `mark` as large as a rendition of `edge` needs it, so that a large one is not held beside every upload.
+pub(super) fn shrunk(mark: Watermark, edge: u32) -> Watermark {
+    let (width, height) = size(&mark, edge);
+    if (width, height) == (mark.width, mark.height) {
+        return mark;
+    }
+    match resize::rgba(&mark.rgba, (mark.width, mark.height), (width, height)) {
+        Ok(rgba) => Watermark { width, height, rgba, ..mark },
+        Err(_) => mark,
+    }
+}
+
 fn scaled(image: &Image, mark: &Watermark) -> Option<Image> {
-    let short = f64::from(image.width.min(image.height));
+    let (width, height) = size(mark, image.width.min(image.height));
+    let samples = resize::rgba(&mark.rgba, (mark.width, mark.height), (width, height)).ok()?;
+    Some(Image { width, height, channels: Channels::Rgba, samples })
+}
+
+/// The width and height of a mark on an image whose shorter side is `short`.
+fn size(mark: &Watermark, short: u32) -> (u32, u32) {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "between 1 and the image's side"
     )]
-    let edge = (short * f64::from(mark.scale.clamp(0.0, 1.0))).round().max(1.0) as u32;
-    let to = geometry::target(mark.width, mark.height, Fit::Contain, edge);
-    let whole = Crop { left: 0.0, top: 0.0, width: f64::from(mark.width), height: f64::from(mark.height) };
-    let source = Image {
-        width: mark.width,
-        height: mark.height,
-        channels: Channels::Rgba,
-        samples: mark.rgba.clone(),
-    };
-    resize::image(&source, whole, to).ok()
+    let edge = (f64::from(short) * f64::from(mark.scale.clamp(0.0, 1.0))).round().max(1.0) as u32;
+    geometry::target(mark.width, mark.height, Fit::Contain, edge)
 }
 
 /// The left and top of a mark.

@@ -1,7 +1,9 @@
 //! Which part is kept, on what ground, under which watermark, how many bytes it takes, and what a page shows before it
 //! has come.
 
-use avatar_transcoder::pipeline::{CropGravity, Fit, Gravity, Ground, Limits, Recipe, Watermark, transcode};
+use avatar_transcoder::pipeline::{
+    CropGravity, Fit, Gravity, Ground, Limits, Recipe, Watermark, estimate, transcode,
+};
 use proptest::prelude::*;
 
 use super::support::*;
@@ -248,6 +250,24 @@ fn a_watermark_stands_where_and_as_large_and_as_faint_as_configured() {
     let faint = sees(Gravity::Centre, 0.4, 0.5, 100);
     assert_near(faint.at(50, 50), [178, 50, 50], "half of red on gray");
     assert_near(sees(Gravity::Centre, 0.4, 0.0, 100).at(50, 50), [100, 100, 100], "invisible");
+}
+
+#[test]
+fn a_large_watermark_is_kept_as_large_as_it_is_needed_and_reckoned_with() {
+    let mark = Watermark::decode(&file("astronaut.png"), &Limits::default()).unwrap();
+    assert_eq!((mark.width, mark.height), (512, 512));
+    let whole = Recipe { watermark: Some(mark.clone()), extra_edges: vec![100], ..recipe(200) };
+    let kept = Recipe { watermark: None, ..whole.clone() }.with_watermark(mark);
+    let size =
+        |recipe: &Recipe| recipe.watermark.as_ref().map(|mark| (mark.width, mark.height, mark.rgba.len()));
+    assert_eq!(size(&kept), Some((50, 50, 50 * 50 * 4)), "a quarter of the largest edge");
+    let picture = file("chelsea.png");
+    let (by_whole, by_kept) = (made(&picture, &whole), made(&picture, &kept));
+    assert_eq!(by_whole.main, by_kept.main, "shrunk once, then or now");
+    let [a, b] = [&by_whole, &by_kept].map(|picture| Seen::of(&picture.extras[0].webp));
+    assert!(difference(&a, &b) < 1.0, "shrunk twice");
+    let bytes = |recipe: &Recipe| estimate(&picture, recipe, &Limits::default()).unwrap().memory_bytes;
+    assert!(bytes(&whole) >= bytes(&kept) + 512 * 512 * 4 - 50 * 50 * 4);
 }
 
 #[test]

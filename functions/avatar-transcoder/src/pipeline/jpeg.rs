@@ -22,9 +22,14 @@ const HEADROOM_TENTHS: u64 = 14;
 /// What the decoder takes for its tables and state.
 const DECODER_BYTES: u64 = 256 << 10;
 
-/// What scans of arithmetic-coded blocks take at most, blocks times scans: at 5 µs for each, as measured where every bit is
-/// well foretold, ten seconds. A scan of a hundred bytes may go over all blocks, so that a few kilobytes could cost hours.
-const MOST_ARITHMETIC_BLOCKS: u64 = 2_000_000;
+/// What a scan takes for each block, in nanoseconds, as measured where every bit is well foretold.
+const ARITHMETIC_NS: u64 = 5_000;
+/// The same where it is coded by Huffman, and a few bits skip a whole row of blocks.
+const HUFFMAN_NS: u64 = 60;
+
+/// What scans may take all together, in nanoseconds: ten seconds. A scan of a hundred bytes may go over all blocks, so that
+/// a few kilobytes could cost hours.
+const MOST_NS: u64 = 10_000_000_000;
 
 /// A start of frame.
 #[derive(Debug, Clone, Copy)]
@@ -173,18 +178,19 @@ pub(super) fn header(bytes: &[u8], recipe: &Recipe) -> Result<Header, Reason> {
         return Err(reason);
     }
     let Frame { marker, width, height, components, density, .. } = frame;
-    if matches!(marker, 0xc9 | 0xca) {
-        let scans = scans(bytes);
-        let blocks = u64::from(width).div_ceil(8) * u64::from(height).div_ceil(8) * density.max(100) / 100;
-        if blocks.saturating_mul(scans) > MOST_ARITHMETIC_BLOCKS {
-            return Err(Reason::new(
-                "unsupported-type",
-                format!(
-                    "The picture is an arithmetic-coded JPEG whose {scans} scans take too long to be decoded, which browsers \
-                     do not show either; save it as a usual JPEG."
-                ),
-            ));
-        }
+    let (kind, scan_ns) = match marker {
+        0xc9 | 0xca => ("an arithmetic-coded JPEG", ARITHMETIC_NS),
+        _ => ("a JPEG", HUFFMAN_NS),
+    };
+    let scans = scans(bytes);
+    let blocks = u64::from(width).div_ceil(8) * u64::from(height).div_ceil(8) * density.max(100) / 100;
+    if blocks.saturating_mul(scans).saturating_mul(scan_ns) > MOST_NS {
+        return Err(Reason::new(
+            "unsupported-type",
+            format!(
+                "The picture is {kind} whose {scans} scans take too long to be decoded; save it as a usual JPEG."
+            ),
+        ));
     }
     let part = eighths(width, height, recipe);
     let kept = u64::from(scaled(width, part)) * u64::from(scaled(height, part));
@@ -290,9 +296,12 @@ pub(super) fn decode(
 mod tests {
     use super::*;
 
-    /// An arithmetic-coded progressive picture of one component, with so many scans of next to nothing.
-    fn arithmetic(width: u16, height: u16, scans: usize) -> Vec<u8> {
-        let mut jpeg = vec![0xff, 0xd8, 0xff, 0xca, 0, 11, 8];
+    const HUFFMAN: u8 = 0xc2;
+    const ARITHMETIC: u8 = 0xca;
+
+    /// A progressive picture of one component, with so many scans of next to nothing.
+    fn progressive(marker: u8, width: u16, height: u16, scans: usize) -> Vec<u8> {
+        let mut jpeg = vec![0xff, 0xd8, 0xff, marker, 0, 11, 8];
         jpeg.extend(height.to_be_bytes());
         jpeg.extend(width.to_be_bytes());
         jpeg.extend([1, 1, 0x11, 0]);
@@ -304,13 +313,16 @@ mod tests {
     #[test]
     fn scans_that_would_take_longer_than_an_invocation_are_refused_by_the_header() {
         let recipe = Recipe::default();
-        for (width, height, scans, refused) in [
-            (7000, 7000, 498, true),
-            (4000, 3000, 10, false),
-            (1000, 1000, 100, false),
-            (1000, 1000, 500, true),
+        for (marker, width, height, scans, refused) in [
+            (ARITHMETIC, 7000, 7000, 498, true),
+            (ARITHMETIC, 4000, 3000, 10, false),
+            (ARITHMETIC, 1000, 1000, 100, false),
+            (ARITHMETIC, 1000, 1000, 500, true),
+            (HUFFMAN, 7000, 7000, 498, true),
+            (HUFFMAN, 7000, 7000, 60, false),
+            (HUFFMAN, 4000, 3000, 498, false),
         ] {
-            let read = header(&arithmetic(width, height, scans), &recipe);
+            let read = header(&progressive(marker, width, height, scans), &recipe);
             let code = read.err().map(|reason| reason.code);
             assert_eq!(code, refused.then_some("unsupported-type"), "{width} × {height}, {scans}");
         }

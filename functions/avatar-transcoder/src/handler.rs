@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -89,8 +90,15 @@ pub async fn handle<S: ObjectStore, C: Clock>(
     event: &Value,
     invocation: &Invocation,
 ) -> Result<Value, InvocationError> {
-    dispatch::each_object(FUNCTION, &deps.clock, event, async |event| one(deps, event, invocation).await)
-        .await
+    let turn = Turn { invocation, has_transcoded: AtomicBool::new(false) };
+    dispatch::each_object(FUNCTION, &deps.clock, event, async |event| one(deps, event, &turn).await).await
+}
+
+/// An invocation while its records are gone through.
+struct Turn<'a> {
+    invocation: &'a Invocation,
+    /// Whether one of them has taken some of its time already.
+    has_transcoded: AtomicBool,
 }
 
 /// Why a record ends before its avatar stands.
@@ -155,16 +163,12 @@ struct Avatar {
     detail: Value,
 }
 
-async fn one<S: ObjectStore, C: Clock>(
-    deps: &Deps<S, C>,
-    event: &ObjectEvent,
-    invocation: &Invocation,
-) -> Outcome {
+async fn one<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent, turn: &Turn<'_>) -> Outcome {
     let mut event = event.clone();
     // What was written while versioning is suspended is overwritten like any other object.
     event.object.version_id = event.object.version_id.filter(|version| version != "null");
     let event = &event;
-    let outcome = match avatar(deps, event, invocation).await {
+    let outcome = match avatar(deps, event, turn).await {
         Ok(avatar) => settle(deps, event, avatar).await,
         Err(Stop::End(outcome)) => outcome,
         Err(Stop::Skip(reason)) => Outcome::skipped(reason),
@@ -204,7 +208,7 @@ async fn settle<S: ObjectStore, C: Clock>(deps: &Deps<S, C>, event: &ObjectEvent
 async fn avatar<S: ObjectStore, C: Clock>(
     deps: &Deps<S, C>,
     event: &ObjectEvent,
-    invocation: &Invocation,
+    turn: &Turn<'_>,
 ) -> Result<Avatar, Stop> {
     let config = &deps.config;
     let folder = admission::admit(event, config)?;
@@ -233,7 +237,7 @@ async fn avatar<S: ObjectStore, C: Clock>(
         return Ok(unchanged(config, &folder, place, Some(upload.e_tag)));
     }
 
-    let picture = deps.transcode(&upload, recipe, invocation).await?;
+    let picture = deps.transcode(&upload, recipe, turn).await?;
     // Before the avatar stands: a second run that finds it there does not look at the upload any more.
     take_back(deps, event, &upload).await?;
     // What was uploaded is not needed any more, and large.
@@ -611,16 +615,27 @@ impl<S: ObjectStore, C: Clock> Deps<S, C> {
         &self,
         upload: &Upload,
         recipe: &Arc<Recipe>,
-        invocation: &Invocation,
+        turn: &Turn<'_>,
     ) -> Result<Picture, Stop> {
         let mut limits = self.config.limits.clone();
-        limits.time = limits.time.min(invocation.remaining(self.clock.now()).saturating_sub(ANSWER_TIME));
+        let remaining = turn.invocation.remaining(self.clock.now()).saturating_sub(ANSWER_TIME);
+        let is_cut_by_others = turn.has_transcoded.swap(true, Ordering::Relaxed) && remaining < limits.time;
+        limits.time = limits.time.min(remaining);
         let (recipe, bytes) = (Arc::clone(recipe), upload.bytes.clone());
         let work = tokio::task::spawn_blocking(move || {
             let start = Instant::now();
             pipeline::transcode_watched(&bytes, &recipe, &limits, &|| start.elapsed())
         });
         match work.await {
+            // An avatar is kept for good, and what its neighbours in a batch have left over is chance. Whoever is the
+            // first of an invocation has what there is, and keeps what comes of it.
+            Ok(Ok(picture)) if picture.lacked_time && is_cut_by_others => Err(Stop::Fail(
+                Reason::new(
+                    "out-of-time",
+                    "The records before it have left too little time for the whole animation; it is tried again.",
+                ),
+                RetryClass::Retryable,
+            )),
             Ok(result) => result.map_err(|reason| Stop::Reject(reason, Some(upload.e_tag.clone()))),
             // A defect in a decoder, met by one upload, must not be met again and again.
             Err(panic) => Err(Stop::Fail(

@@ -584,6 +584,47 @@ async fn a_watermark_is_read_once_and_laid_over_every_avatar() {
     assert_eq!(recording.count(Operation::Get), 3, "two uploads and one watermark");
 }
 
+/// A clock that stands still.
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+#[tokio::test]
+async fn an_animation_is_not_kept_as_what_its_neighbours_left_time_for() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/images/made/coffee-pan.gif");
+    let animation = Bytes::from(std::fs::read(path).unwrap());
+    for (is_alone, milliseconds, status) in
+        [(false, 502, "failed"), (true, 502, "stored"), (false, 60_000, "stored")]
+    {
+        let memory = store();
+        let mut event = upload(&memory, "u/a.png", &png(1)).await;
+        let mut last = upload(&memory, "u/b.gif", &animation).await["Records"][0].take();
+        let records = event["Records"].as_array_mut().unwrap();
+        if is_alone {
+            records.clear();
+        }
+        records.push(last.take());
+        let body = event.to_string();
+        let batch = json!({"Records": [{"messageId": "1", "eventSource": "aws:sqs", "body": body}]});
+        let deadline = Timestamp::from_millisecond(milliseconds).unwrap();
+        let invocation = Invocation { request_id: "test".into(), deadline };
+        let deps = Deps::new(memory.clone(), Standing, config(&[]));
+        let answer = handle(&deps, &batch, &invocation).await.unwrap();
+        let outcome = answer["outcomes"].as_array().unwrap().last().unwrap();
+        assert_eq!(outcome["status"], status, "{is_alone} {milliseconds}: {answer}");
+        if status == "failed" {
+            assert_eq!(
+                (&outcome["reason"]["code"], &outcome["retry"]),
+                (&json!("out-of-time"), &json!("retryable"))
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_its_watermark_no_avatar_is_made() {
     let memory = store().with_bucket("config");

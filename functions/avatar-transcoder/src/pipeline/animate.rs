@@ -160,7 +160,9 @@ impl Animated {
         let mut renditions = self.renditions.into_iter();
         let main = renditions.next().ok_or_else(|| undecodable("it has no frame"))?;
         let (extras, thumbhash, average_colour) = (renditions.collect(), self.thumbhash, self.average_colour);
-        Ok(Picture { main, extras, thumbhash, average_colour, source, notes })
+        // Frames and size are given up for nothing but time.
+        let lacked_time = !notes.is_empty();
+        Ok(Picture { main, extras, thumbhash, average_colour, source, notes, lacked_time })
     }
 }
 

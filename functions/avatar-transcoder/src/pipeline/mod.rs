@@ -88,6 +88,8 @@ pub struct Picture {
     pub source: SourceInfo,
     /// What had to be given up to stay inside the limits: `frames-dropped`, `edge-reduced`, `still`.
     pub notes: Vec<&'static str>,
+    /// Whether more time would have given more: something was given up for the sake of [`Limits::time`].
+    pub lacked_time: bool,
 }
 
 /// Turns an upload into its renditions, or says why it cannot be an avatar.
@@ -117,7 +119,7 @@ pub fn transcode_watched(
     header::check(&header, bytes.len(), recipe, limits)?;
     let frames = u32::try_from(header.durations_ms.len()).unwrap_or(u32::MAX);
 
-    let mut notes = Vec::new();
+    let (mut notes, mut lacked_time) = (Vec::new(), false);
     if frames > 1 && recipe.animation == Animation::Keep {
         if let Some(cost::Animated { side_by_side, .. }) =
             cost::animated(&header, bytes.len(), recipe, limits)
@@ -126,6 +128,7 @@ pub fn transcode_watched(
             if let Some((animated, plan)) = run.animated()? {
                 return animated.into_picture(source(&header, frames), plan.notes());
             }
+            lacked_time = true;
         }
         notes.push("still");
     }
@@ -143,7 +146,15 @@ pub fn transcode_watched(
     let mut renditions = finished.into_iter().map(|(edge, finished)| upload.encode(&finished, edge));
     let main = renditions.next().unwrap_or_else(|| Err(header::undecodable("it has no picture")))?;
     let extras = renditions.collect::<Result<_, _>>()?;
-    Ok(Picture { main, extras, thumbhash, average_colour, source: source(&header, frames), notes })
+    Ok(Picture {
+        main,
+        extras,
+        thumbhash,
+        average_colour,
+        source: source(&header, frames),
+        notes,
+        lacked_time,
+    })
 }
 
 /// What [`transcode`] would take, told from the upload's header as it is decided there.
